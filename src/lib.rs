@@ -1,0 +1,9 @@
+//! Keeps the processes of one machine equal to a directory of YAML files.
+
+pub mod desired;
+pub mod error;
+pub mod model;
+pub mod observed;
+pub mod plan;
+
+pub use error::{Code, Error, Result};

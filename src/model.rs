@@ -1,0 +1,26 @@
+//! What things are. No I/O, no clock, no randomness, no logging.
+
+pub mod environment;
+pub mod id;
+pub mod instance;
+pub mod isolation;
+pub mod pattern;
+pub mod policy;
+pub mod run;
+pub mod secret;
+pub mod status;
+pub mod time;
+pub mod units;
+
+pub use environment::{Environment, expand};
+pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
+pub use instance::{Content, DesiredState, Instance, LaunchSpec, Origin, Ports, Supervision};
+pub use isolation::{Isolation, IsolationLevel};
+pub use pattern::{
+    HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,
+};
+pub use policy::Policy;
+pub use run::{Circuit, ExitReason, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress};
+pub use secret::Secret;
+pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, VerdictStatus};
+pub use time::{BootId, Moment};

@@ -1,0 +1,167 @@
+//! What is remembered about a key, and about one lifetime of its process. Both are written to disk.
+
+use super::id::{Generation, Key, RunId};
+use super::instance::{Instance, LaunchSpec, Ports, Supervision};
+use super::time::{BootId, Moment};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is remembered about a key for as long as it is declared. Survives the launcher and the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last good wish, resolved, and where it came from.
+    pub instance: Arc<Instance>,
+    /// Grows when the content of the instance changes.
+    pub generation: Generation,
+    /// The key's ports, once it has been started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Ports>,
+    /// Consecutive failures.
+    #[serde(default)]
+    pub streak: u32,
+    /// No start before this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Moment>,
+    /// Whether starts are blocked after too many failures.
+    #[serde(default)]
+    pub circuit: Circuit,
+    /// The run ended in a way its restart policy accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Finished>,
+    /// The last failure, as printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Restarts since it was declared.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether its process was replaced by a rollout and has not been healthy since.
+    #[serde(default)]
+    pub rollout: Rollout,
+}
+
+impl Memory {
+    /// The memory of a key that was never declared before.
+    pub fn new(instance: Arc<Instance>) -> Self {
+        Self {
+            instance,
+            generation: Generation(1),
+            ports: None,
+            streak: 0,
+            not_before: None,
+            circuit: Circuit::Closed,
+            finished: None,
+            last_error: None,
+            restarts: 0,
+            rollout: Rollout::None,
+        }
+    }
+}
+
+/// The circuit breaker of a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Circuit {
+    /// Starts are allowed, after their backoff.
+    #[default]
+    Closed,
+    /// No start, except one trial at `retry_at`.
+    Open {
+        /// When the next half-open trial is due; `None` when trials are off.
+        retry_at: Option<Moment>,
+        /// Trials that have failed.
+        failed_trials: u32,
+    },
+    /// A trial runs. It closes the circuit when it has been healthy for `stable_after`, and opens it again when it fails.
+    HalfOpen {
+        /// Trials that have failed before this one.
+        failed_trials: u32,
+    },
+}
+
+/// How the last run of a finished instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The exit that the restart policy accepted.
+    pub exit: ExitReason,
+}
+
+/// Where a key stands in the replacement of its pattern's instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rollout {
+    /// Not being replaced for its pattern's sake.
+    #[default]
+    None,
+    /// Being replaced, and not healthy since: counts against `max_unavailable`.
+    Replacing,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitReason {
+    /// It exited with this code.
+    Code(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+    /// It ended and the kernel did not tell how.
+    Unknown,
+}
+
+impl std::fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("an unknown exit"),
+        }
+    }
+}
+
+/// What makes a process this one and no other that was given its pid later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// The process id of the kernel.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks after boot.
+    pub start_time: u64,
+    /// The boot it runs in.
+    pub boot: BootId,
+    /// The cgroup that was made for its tree, as a path of the file system; `None` on a machine without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
+}
+
+/// What is on disk about one lifetime of a process, from before it is executed to the confirmed death of its tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Whose it is.
+    pub key: Key,
+    /// Which lifetime.
+    pub run: RunId,
+    /// Which process.
+    pub process: ProcessIdentity,
+    /// What it was started from.
+    pub launch: Arc<LaunchSpec>,
+    /// How it is looked after when nothing declares it any more.
+    pub supervision: Supervision,
+    /// The ports it was given.
+    pub ports: Ports,
+    /// The generation it was started from.
+    pub generation: Generation,
+    /// When its child was made.
+    pub started: Moment,
+    /// Set once it has been asked to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopProgress>,
+}
+
+/// A stop under way: it survives the launcher, so that a grace period never starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopProgress {
+    /// When the stop signal was sent.
+    pub since: Moment,
+    /// When the whole tree is killed; it only ever moves nearer.
+    pub deadline: Moment,
+}

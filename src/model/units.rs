@@ -1,0 +1,146 @@
+//! Durations, sizes and signals as people write them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Reads `500ms`, `30s`, `1m30s`, `2h`, `1d`; every part is a whole or decimal number and a unit.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let malformed =
+        || format!("'{}' is not a duration; write it as 30s, 1m30s or 500ms", crate::error::Error::echo(text));
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(malformed());
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(malformed)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| malformed())?;
+        let unit_end = rest[digits..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |n| digits + n);
+        let unit = match &rest[digits..unit_end] {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return Err(malformed()),
+        };
+        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| malformed())?;
+        total = total.checked_add(part).ok_or_else(malformed)?;
+        rest = &rest[unit_end..];
+    }
+    Ok(total)
+}
+
+/// Prints a duration so that [`parse_duration`] reads the same back, down to microseconds.
+pub fn format_duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
+    let mut micros = duration.as_micros();
+    let mut out = String::new();
+    for (unit, size) in
+        [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)]
+    {
+        let count = micros / size;
+        micros %= size;
+        if count > 0 {
+            write!(out, "{count}{unit}").unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// Reads `256Mi`, `1Gi`, `64Ki`, `500M`, `1G`, `100K` or a plain number of bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let malformed = || format!("'{}' is not a size; write it as 256Mi, 1Gi or 500M", crate::error::Error::echo(text));
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let factor: u64 = match &text[digits..] {
+        "" => 1,
+        "K" | "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return Err(malformed()),
+    };
+    let (whole, fraction) = text[..digits].split_once('.').unwrap_or((&text[..digits], ""));
+    if whole.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+        return Err(malformed());
+    }
+    let bytes = whole.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(malformed)?;
+    if fraction.is_empty() {
+        return Ok(bytes);
+    }
+    let parts: u128 = fraction.parse().map_err(|_| malformed())?;
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| malformed())?);
+    u64::try_from(parts * u128::from(factor) / scale)
+        .ok()
+        .and_then(|rest| bytes.checked_add(rest))
+        .ok_or_else(malformed)
+}
+
+/// Serde for an [`std::time::Duration`] written as people write it: `#[serde(with = "units::duration")]`.
+pub mod duration {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use std::time::Duration;
+
+    /// Writes `1m30s`.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_duration(*duration))
+    }
+
+    /// Reads `1m30s`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_duration(&text).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        for bad in ["", "30", "s", "-1s", "1x", "1..s", "99999999999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        assert_eq!(parse_size("256Mi"), Ok(256 << 20));
+        assert_eq!(parse_size("1.5Gi"), Ok(3 << 29));
+        assert_eq!(parse_size("100K"), Ok(100_000));
+        assert_eq!(parse_size("17"), Ok(17));
+        for bad in ["", "Mi", "-1", "1Qi", "1.2.3M", "99999999999999999999"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_duration_reads_back(micros in 0_u64..10_000_000_000_000) {
+            let duration = Duration::from_micros(micros);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC{0,20}") {
+            drop(parse_duration(&text));
+            drop(parse_size(&text));
+        }
+    }
+}

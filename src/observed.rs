@@ -1,0 +1,5 @@
+//! What is observed: the events that reach the loop, and the fold of them into what is known of a key. Pure.
+
+pub mod event;
+
+pub use event::{DesiredChange, Event, PortKind, ProbeOutcome, Restored, RestoredRun};
