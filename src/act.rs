@@ -1,7 +1,14 @@
 //! Carrying out what was decided: records on disk, the status file, and the operating system.
 
+pub mod clock;
+pub mod host;
+pub mod lock;
 pub mod records;
+pub mod spawner;
 pub mod status_file;
 
+pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};
+pub use lock::StateLock;
 pub use records::{Loaded, Records, RecordsHealth};
+pub use spawner::run_if_spawner;
 pub use status_file::{StatusUpdate, StatusWriter};
