@@ -1,0 +1,80 @@
+# What one does with this repository. `make run` needs Rust, a C compiler and make; everything else says what it misses.
+.DEFAULT_GOAL := build
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DAEMON := $(TARGET)/debug/pattern-launcher
+# Examples that end by themselves; the others serve until they are stopped, and are asked for their usage.
+EXAMPLES := $(basename $(notdir $(wildcard examples/*.rs)))
+# cargo-nextest where it is installed: quicker, and its groups keep the heavy tests apart.
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.PHONY: build run samples test test-short test-coverage examples fmt lint bench dev ci
+
+## build: the daemon, and the program of the sample pattern where its manifest looks for it
+build:
+	$(CARGO) build --bins --example hello
+	@mkdir -p patterns/hello/bin
+	@# Replaced by rename and only when it differs: a running daemon never sees half a program, nor a change that is none.
+	@cmp -s $(TARGET)/debug/examples/hello patterns/hello/bin/hello || { \
+		cp $(TARGET)/debug/examples/hello patterns/hello/bin/.hello.new && \
+		mv -f patterns/hello/bin/.hello.new patterns/hello/bin/hello; }
+
+## samples: declares the samples that need a program of the machine, where the machine has it
+samples:
+	@mkdir -p desired/local
+	@if command -v python3 >/dev/null; then cp desired/static-files.yaml.example desired/local/static-files.yaml; \
+	else rm -f desired/local/static-files.yaml; echo "python3 is not installed: leaving static-files out"; fi
+
+## run: the daemon on the samples in patterns/ and desired/; RUN_FLAGS adds to its command line
+run: build samples
+	@exec $(DAEMON) run --profile development --patterns-dir patterns --desired-dir desired $(RUN_FLAGS)
+
+## test: everything
+test: build
+ifdef NEXTEST
+	$(CARGO) nextest run --all-features
+	$(CARGO) test --quiet --doc --all-features
+else
+	$(CARGO) test --all-features
+endif
+
+## test-short: what needs no daemon: a few seconds
+test-short:
+ifdef NEXTEST
+	$(CARGO) nextest run --all-features --lib --test architecture
+else
+	$(CARGO) test --all-features --lib --test architecture
+endif
+
+## test-coverage: an HTML report, by cargo-llvm-cov
+test-coverage:
+	@command -v cargo-llvm-cov >/dev/null || { \
+		echo "test-coverage needs cargo-llvm-cov: cargo install cargo-llvm-cov --locked, and rustup component add llvm-tools" >&2; exit 1; }
+	$(CARGO) llvm-cov --all-features --html
+
+## examples: builds the examples and runs each, asking those that serve for ever only for their usage
+examples:
+	$(CARGO) build --examples --all-features
+	@set -e; for name in $(EXAMPLES); do $(TARGET)/debug/examples/$$name --help; echo; done
+
+## fmt: formats the sources
+fmt:
+	$(CARGO) fmt
+
+## lint: formatting, clippy and the documentation, all of them without a warning
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --all-features --quiet
+
+## bench: what the daemon costs, beside a bare posix_spawn loop
+bench:
+	$(CARGO) bench --bench loop
+
+## dev: format, lint, test
+dev: fmt lint test
+
+## ci: what is run on every submission
+ci:
+	bash .ci/run

@@ -1,0 +1,1 @@
+//! The real daemon, real children, a real directory.
