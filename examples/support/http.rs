@@ -16,10 +16,7 @@ pub(crate) type Answer = (u16, &'static str, String);
 
 /// Listens on the port that the environment variable `variable` names, on 127.0.0.1; any free port without it.
 /// Answers each request with what `answer` says to its path, from now on, in threads of its own. Returns the port.
-pub(crate) fn serve(
-    variable: &str,
-    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
-) -> Result<u16, String> {
+pub(crate) fn serve(variable: &str, answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Result<u16, String> {
     let wanted = std::env::var(variable).unwrap_or_else(|_| "0".to_owned());
     let port: u16 = wanted.parse().map_err(|_| format!("{variable} is no port: {wanted:?}"))?;
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|e| format!("cannot listen on {port}: {e}"))?;
