@@ -7,5 +7,6 @@ pub mod model;
 pub mod observed;
 pub mod plan;
 pub mod probe;
+pub mod reconciler;
 
 pub use error::{Code, Error, Result};

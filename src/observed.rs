@@ -1,5 +1,8 @@
 //! What is observed: the events that reach the loop, and the fold of them into what is known of a key. Pure.
 
 pub mod event;
+pub mod fold;
+pub mod state;
 
 pub use event::{DesiredChange, Event, PortKind, ProbeOutcome, Restored, RestoredRun};
+pub use state::{Ending, Health, Observed, Phase, Run, RunView, Stage, Start};

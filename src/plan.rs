@@ -1,5 +1,14 @@
 //! The decision: one key at a time, and admission across keys. Pure: no clock, no I/O, no randomness, no logging.
 
+pub mod admission;
+pub mod backoff;
+pub mod decide;
 pub mod effect;
+pub mod ports;
+pub mod verdict;
 
+pub use admission::StartQueue;
+pub use decide::{Wish, decide};
 pub use effect::{Effect, Note, NoteLevel, PrepareRequest};
+pub use ports::PortTable;
+pub use verdict::{Action, Drift, Reason, StopCause, Verdict};

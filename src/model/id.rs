@@ -218,6 +218,24 @@ impl Key {
         }
     }
 
+    /// The isolation, read from the id; `None` only if the id was not made by [`Key::new`] or [`Key::parse`].
+    pub fn isolation(&self) -> Option<Isolation> {
+        let mut parts = self.0.split(':').skip(1);
+        Some(match self.level() {
+            IsolationLevel::None => Isolation::None,
+            IsolationLevel::Namespace => Isolation::Namespace(Namespace::new(parts.next()?).ok()?),
+            IsolationLevel::Session => Isolation::Session(
+                Namespace::new(parts.next()?).ok()?,
+                SessionId::new(&decode_session(parts.next()?)?).ok()?,
+            ),
+        })
+    }
+
+    /// The pattern, read from the id.
+    pub fn pattern_name(&self) -> PatternName {
+        PatternName(self.pattern().into())
+    }
+
     /// The pattern's name as text.
     pub fn pattern(&self) -> &str {
         self.0.rsplit(':').next().unwrap_or("")
@@ -387,6 +405,7 @@ mod tests {
             let (ka, kb) = (session_key("t", &a), session_key("t", &b));
             prop_assert_eq!(a == b, ka == kb);
             prop_assert_eq!(a == b, ka.file_name() == kb.file_name());
+            prop_assert_eq!(ka.isolation().map(|i| i.key(&ka.pattern_name())), Some(ka.clone()));
             prop_assert_eq!(&Key::parse(ka.as_str()).expect("printed ids parse"), &ka);
             let file = ka.file_name();
             prop_assert!(file.len() < 255 && file.to_ascii_lowercase() == file);

@@ -38,6 +38,9 @@ pub struct Memory {
     /// Whether its process was replaced by a rollout and has not been healthy since.
     #[serde(default)]
     pub rollout: Rollout,
+    /// The last run whose end, or whose failure, has been counted: it is never counted twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<RunId>,
 }
 
 impl Memory {
@@ -54,6 +57,7 @@ impl Memory {
             last_error: None,
             restarts: 0,
             rollout: Rollout::None,
+            ended: None,
         }
     }
 }

@@ -1,0 +1,96 @@
+//! How events change what is known of a key.
+
+use super::event::ProbeOutcome;
+use super::state::Health;
+use crate::error::Error;
+use crate::model::{Circuit, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy};
+use crate::plan::backoff;
+use std::sync::Arc;
+
+/// What became of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// The next start comes after a delay.
+    Restart,
+    /// This failure opened the circuit, or a trial failed and left it open.
+    CircuitOpened,
+    /// The restart policy starts nothing again.
+    Finished,
+}
+
+/// Counts one failure: the streak grows, and the circuit opens at `max_errors` or stays open after a failed trial.
+pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) -> AfterFailure {
+    memory.last_error = Some(error.to_string());
+    if memory.instance.content.supervision.restart == RestartPolicy::Never {
+        memory.finished = Some(Finished { exit: ExitReason::Unknown });
+        return AfterFailure::Finished;
+    }
+    memory.streak = memory.streak.saturating_add(1);
+    let failed_trials = match memory.circuit {
+        Circuit::HalfOpen { failed_trials } => failed_trials.saturating_add(1),
+        Circuit::Open { failed_trials, .. } => failed_trials,
+        Circuit::Closed if memory.streak >= policy.max_errors => 0,
+        Circuit::Closed => {
+            let delay = backoff::with_jitter(backoff::base_delay(memory.streak, policy), jitter);
+            memory.not_before = Some(now.after(delay));
+            return AfterFailure::Restart;
+        }
+    };
+    let retry_at =
+        backoff::trial_delay(failed_trials, policy).map(|delay| now.after(backoff::with_jitter(delay, jitter)));
+    memory.circuit = Circuit::Open { retry_at, failed_trials };
+    memory.not_before = None;
+    AfterFailure::CircuitOpened
+}
+
+/// Whether the restart policy takes this exit for the end.
+pub const fn accepts(policy: RestartPolicy, exit: ExitReason) -> bool {
+    match (policy, exit) {
+        (RestartPolicy::Never, _) | (RestartPolicy::OnFailure, ExitReason::Code(0)) => true,
+        (RestartPolicy::OnFailure | RestartPolicy::Always, _) => false,
+    }
+}
+
+/// Takes over a new wish. The generation grows if and only if the content differs; a changed wish is a fresh start:
+/// streak, backoff, circuit and end are forgotten. Returns whether it differed.
+pub fn declare(memory: &mut Memory, instance: Arc<Instance>) -> bool {
+    let changed = memory.instance.content != instance.content;
+    memory.instance = instance;
+    if changed {
+        memory.generation = memory.generation.next();
+        forgive(memory);
+        memory.finished = None;
+        memory.last_error = None;
+    }
+    changed
+}
+
+/// Ends the streak and closes the circuit.
+pub fn forgive(memory: &mut Memory) {
+    memory.streak = 0;
+    memory.not_before = None;
+    memory.circuit = Circuit::Closed;
+}
+
+/// Counts one probe result against the thresholds.
+pub fn probe(health: &mut Health, check: &HealthCheck, outcome: ProbeOutcome, now: Moment) {
+    match outcome {
+        ProbeOutcome::Success => {
+            health.failures = 0;
+            health.successes = health.successes.saturating_add(1);
+            if health.successes >= check.success_threshold {
+                health.ready_by = None;
+                health.healthy_since.get_or_insert(now);
+            }
+        }
+        ProbeOutcome::Failure(text) => {
+            health.successes = 0;
+            health.failures = health.failures.saturating_add(1);
+            health.last_failure = Some(text);
+            if health.failures >= check.failure_threshold {
+                health.healthy_since = None;
+            }
+        }
+        ProbeOutcome::Error(text) => health.last_failure = Some(text),
+    }
+}

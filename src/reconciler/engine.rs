@@ -1,0 +1,292 @@
+//! The engine of the loop: all state of all keys, without I/O, without a clock, without chance.
+//!
+//! Events go in ([`Engine::handle`]), effects come out ([`Engine::pass`]). Between the two, each key that something
+//! happened to is decided once, whatever happened to it: a pass is told nothing about what changed. What an event costs
+//! does not grow with the number of keys: dirty keys are in a queue that holds each once, deadlines in one ordered set,
+//! and only [`Engine::resync`] visits all.
+//!
+//! The shell around it (`reconciler`) and the simulated world (`testing`) drive the same engine.
+
+mod admit;
+mod enact;
+mod handle;
+mod restore;
+mod status;
+
+use crate::error::Error;
+use crate::model::{Condition, Key, Moment, Policy, RunId};
+use crate::observed::{Observed, Phase};
+use crate::plan::admission::PatternStanding;
+use crate::plan::{Action, Effect, PortTable, Reason, StartQueue, StopCause, Verdict, Wish, decide};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Chance, as a parameter: the daemon's is random, a simulation's is seeded.
+pub trait Dice {
+    /// A number in `0.0..1.0`.
+    fn jitter(&mut self) -> f64;
+    /// The id of a new run.
+    fn run_id(&mut self) -> RunId;
+}
+
+/// All state of all keys.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    /// Where the output of instances goes, for the suggestions in errors.
+    log_dir: PathBuf,
+    entries: BTreeMap<Key, Entry>,
+    dirty: BTreeSet<Key>,
+    wakes: BTreeSet<(Duration, Key)>,
+    starts: StartQueue,
+    ports: PortTable,
+    standings: BTreeMap<String, PatternStanding>,
+    /// Records that cannot be verified, by [`Key::file_name`].
+    blocked: BTreeMap<String, Error>,
+    attempted: bool,
+    complete: bool,
+    shutdown: Option<Pace>,
+    changed: BTreeSet<Key>,
+    effects: Vec<Effect>,
+}
+
+/// One key.
+#[derive(Debug)]
+struct Entry {
+    observed: Observed,
+    claim: Claim,
+    /// From the desired side.
+    conditions: Vec<Condition>,
+    /// Why its tree will not die.
+    stuck: Option<Error>,
+    stop_cause: Option<StopCause>,
+    /// Restarted for a failed health check, and not healthy since.
+    recovering: bool,
+    verdict: Verdict,
+    wake: Option<Duration>,
+    memory_changed: bool,
+}
+
+/// How much time the processes are given when the launcher ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Each its own grace period.
+    Graceful,
+    /// None.
+    Hastened,
+}
+
+/// Whether something declares a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Declared,
+    Withdrawn,
+    /// Its run was found without a memory.
+    Unclaimed,
+}
+
+impl Entry {
+    fn new(observed: Observed, claim: Claim) -> Self {
+        Self {
+            observed,
+            claim,
+            conditions: Vec::new(),
+            stuck: None,
+            stop_cause: None,
+            recovering: false,
+            verdict: Verdict::nothing(Reason::AwaitingScan),
+            wake: None,
+            memory_changed: false,
+        }
+    }
+}
+
+/// A pass that decides more rounds than this over the same keys is a defect: each round must get nearer to rest.
+const ROUNDS: usize = 16;
+
+impl Engine {
+    /// An engine that knows no key. `log_dir` is named in suggestions.
+    pub fn new(policy: Policy, log_dir: PathBuf) -> Self {
+        let ports = PortTable::new(policy.port_range);
+        Self {
+            policy,
+            log_dir,
+            entries: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            starts: StartQueue::default(),
+            ports,
+            standings: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            attempted: false,
+            complete: false,
+            shutdown: None,
+            changed: BTreeSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes over other settings, from the next decision on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.ports.resize(policy.port_range);
+        self.policy = policy;
+        self.resync();
+    }
+
+    /// Looks at every key in the next pass.
+    pub fn resync(&mut self) {
+        self.dirty.extend(self.entries.keys().cloned());
+    }
+
+    /// Ends every process, each with its own grace period; nothing is forgotten and nothing is started any more.
+    pub fn begin_shutdown(&mut self) {
+        self.shutdown.get_or_insert(Pace::Graceful);
+        self.resync();
+    }
+
+    /// Ends the grace period of every stop now.
+    pub fn hasten_shutdown(&mut self, now: Moment) {
+        self.shutdown = Some(Pace::Hastened);
+        for entry in self.entries.values_mut() {
+            let stop = match &mut entry.observed.phase {
+                Phase::Running(run) => run.record.stop.as_mut(),
+                Phase::Ending(ending) => ending.record.stop.as_mut(),
+                Phase::Idle | Phase::Starting(_) => None,
+            };
+            if let Some(stop) = stop {
+                stop.deadline = now;
+            }
+        }
+        self.resync();
+    }
+
+    /// Whether nothing of any key lives.
+    pub fn all_ended(&self) -> bool {
+        self.entries.values().all(|entry| matches!(entry.observed.phase, Phase::Idle))
+    }
+
+    /// Whether every root has been read completely and decided on.
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.keys()
+    }
+
+    /// When to call [`Engine::pass`] again even if nothing happens.
+    pub fn next_wake(&self, now: Moment) -> Option<Moment> {
+        if !self.dirty.is_empty() {
+            return Some(now);
+        }
+        let key = self.wakes.first().map(|(at, _)| Moment::new(now.boot, *at));
+        match (key, self.starts.wake_at()) {
+            (Some(key), Some(slot)) => Some(key.earlier(slot)),
+            (key, slot) => key.or(slot),
+        }
+    }
+
+    /// The keys whose status may have changed since this was last asked.
+    pub fn take_changed(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Decides every dirty key and returns what is to be done, in order.
+    pub fn pass(&mut self, now: Moment, dice: &mut dyn Dice) -> Vec<Effect> {
+        while let Some((at, _)) = self.wakes.first()
+            && *at <= now.since_boot
+            && let Some((_, key)) = self.wakes.pop_first()
+        {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.wake = None;
+            }
+            self.dirty.insert(key);
+        }
+        for _ in 0..ROUNDS {
+            for key in std::mem::take(&mut self.dirty) {
+                self.visit(&key, now, dice);
+            }
+            self.starts.expire(now);
+            while let Some(key) = self.starts.admit(&self.policy, now) {
+                let mark = self.effects.len();
+                self.start(&key, now, dice);
+                self.settle_books(&key, mark);
+            }
+            if self.dirty.is_empty() {
+                break;
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Decides one key and carries out the decision, as far as it is admitted.
+    fn visit(&mut self, key: &Key, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let mark = self.effects.len();
+        let mut verdict = decide(self.wish(entry.claim), &entry.observed, &self.policy, now);
+        if verdict.action == Action::Launch {
+            self.starts.want(key);
+        } else {
+            self.starts.unwant(key);
+        }
+        if let Err(reason) = self.admit(key, verdict.action) {
+            verdict = Verdict::nothing(reason);
+        }
+        let action = verdict.action;
+        if action == Action::Launch {
+            verdict.reason = Reason::AwaitingSlot;
+        }
+        self.set_verdict(key, verdict);
+        match action {
+            Action::Nothing | Action::Launch => {}
+            Action::Terminate(cause) => self.stop(key, cause, now, dice),
+            Action::Kill => self.kill(key),
+            Action::Settle => self.settle(key),
+            Action::Forget => self.forget(key),
+        }
+        self.settle_books(key, mark);
+    }
+
+    fn wish(&self, claim: Claim) -> Wish {
+        match claim {
+            _ if self.shutdown.is_some() => Wish::Shutdown,
+            Claim::Declared if self.attempted => Wish::Declared,
+            Claim::Declared => Wish::Restored,
+            Claim::Unclaimed if !self.complete => Wish::Unclaimed,
+            Claim::Withdrawn | Claim::Unclaimed => Wish::Withdrawn,
+        }
+    }
+
+    fn set_verdict(&mut self, key: &Key, verdict: Verdict) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if let Some(at) = entry.wake.take() {
+            self.wakes.remove(&(at, key.clone()));
+        }
+        if let Some(at) = verdict.wake_at {
+            entry.wake = Some(at.since_boot);
+            self.wakes.insert((at.since_boot, key.clone()));
+        }
+        if entry.verdict != verdict {
+            entry.verdict = verdict;
+            self.changed.insert(key.clone());
+        }
+    }
+
+    /// Writes what changed in the memory of a key, and brings the standing of its pattern up to date.
+    ///
+    /// `mark` is how many effects there were before anything was done about the key: what is remembered is written
+    /// before what is done about it.
+    fn settle_books(&mut self, key: &Key, mark: usize) {
+        self.stand(key);
+        if let Some(entry) = self.entries.get_mut(key)
+            && std::mem::take(&mut entry.memory_changed)
+            && entry.claim != Claim::Unclaimed
+        {
+            let save = Effect::SaveMemory(Box::new(entry.observed.memory.clone()));
+            self.effects.insert(mark.min(self.effects.len()), save);
+            self.changed.insert(key.clone());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Who has to wait for others: replacements and health restarts of one pattern.
+
+use super::{Claim, Engine, Entry};
+use crate::model::{DesiredState, Key, Rollout};
+use crate::observed::Phase;
+use crate::plan::admission::PatternStanding;
+use crate::plan::decide::drift;
+use crate::plan::{Action, Drift, Reason, StopCause};
+use std::collections::BTreeSet;
+
+impl Engine {
+    /// Whether the action may be carried out now; if not, what it waits for.
+    pub(super) fn admit(&mut self, key: &Key, action: Action) -> Result<(), Reason> {
+        let Some(entry) = self.entries.get(key) else { return Ok(()) };
+        let Phase::Running(run) = &entry.observed.phase else { return Ok(()) };
+        let Some(standing) = self.standings.get_mut(key.pattern()) else { return Ok(()) };
+        standing.awaiting_replacement.remove(key);
+        match action {
+            // Replacing what does not work anyway takes nothing away from anybody.
+            Action::Terminate(StopCause::Drift(Drift::Pattern)) if run.health.is_healthy() => {
+                standing.may_replace(key, &self.policy).map_err(|other| {
+                    standing.awaiting_replacement.insert(key.clone());
+                    Reason::AwaitingRollout(other)
+                })
+            }
+            Action::Terminate(StopCause::Unhealthy) if entry.observed.memory.ended != Some(run.record.run) => {
+                standing.may_restart(key).map_err(Reason::HeldByPattern)
+            }
+            Action::Nothing
+            | Action::Launch
+            | Action::Terminate(_)
+            | Action::Kill
+            | Action::Settle
+            | Action::Forget => Ok(()),
+        }
+    }
+
+    /// Brings the standing of a key among those of its pattern up to date, and wakes those that waited for it.
+    pub(super) fn stand(&mut self, key: &Key) {
+        let Some(standing) = self.standings.get_mut(key.pattern()) else {
+            if self.entries.contains_key(key) {
+                self.standings.insert(key.pattern().to_owned(), PatternStanding::default());
+                self.stand(key);
+            }
+            return;
+        };
+        let was_replacing = standing.replacing.contains(key);
+        let was_recovering = standing.recovering.contains(key);
+        let now = self.entries.get_mut(key).map(Standing::of).unwrap_or_default();
+        put(&mut standing.replacing, key, now.replacing);
+        put(&mut standing.recovering, key, now.recovering);
+        put(&mut standing.judged, key, now.judged);
+        put(&mut standing.fallen, key, now.fallen);
+        if !now.running {
+            standing.awaiting_replacement.remove(key);
+        }
+        if was_replacing && !now.replacing {
+            let free = self.policy.max_unavailable.saturating_sub(standing.replacing.len());
+            self.dirty.extend(standing.awaiting_replacement.iter().take(free).cloned());
+        }
+        if was_recovering && !now.recovering {
+            self.dirty.extend(standing.fallen.iter().cloned());
+        }
+        if !self.entries.contains_key(key) && standing.is_empty() {
+            self.standings.remove(key.pattern());
+        }
+    }
+}
+
+/// Where one key stands among those of its pattern.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether the key belongs to one of the sets")]
+struct Standing {
+    running: bool,
+    replacing: bool,
+    recovering: bool,
+    judged: bool,
+    fallen: bool,
+}
+
+impl Standing {
+    /// Reads it off an entry; a replacement or recovery that has come to its end is ended.
+    fn of(entry: &mut Entry) -> Self {
+        let memory = &mut entry.observed.memory;
+        let wanted = entry.claim == Claim::Declared
+            && memory.instance.content.state == DesiredState::Running
+            && memory.finished.is_none();
+        let run = match &entry.observed.phase {
+            Phase::Running(run) if run.record.stop.is_none() => Some(run),
+            Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => None,
+        };
+        let healthy = run.is_some_and(|run| {
+            run.health.is_healthy() && drift(&run.record.launch, &memory.instance.content.launch).is_none()
+        });
+        if memory.rollout == Rollout::Replacing && (healthy || !wanted) {
+            memory.rollout = Rollout::None;
+            entry.memory_changed = true;
+        }
+        entry.recovering &= wanted && !healthy;
+        let probed = memory.instance.content.supervision.healthcheck.is_some();
+        let judged = run.is_some_and(|run| probed && run.health.ready_by.is_none());
+        Self {
+            running: run.is_some(),
+            replacing: memory.rollout == Rollout::Replacing,
+            recovering: entry.recovering,
+            judged,
+            fallen: judged && run.is_some_and(|run| run.health.has_fallen()),
+        }
+    }
+}
+
+fn put(set: &mut BTreeSet<Key>, key: &Key, belongs: bool) {
+    if !belongs {
+        set.remove(key);
+    } else if !set.contains(key) {
+        set.insert(key.clone());
+    }
+}

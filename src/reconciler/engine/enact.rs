@@ -1,0 +1,233 @@
+//! What the engine does about a decision: it changes its own books and asks for effects.
+
+use super::{Claim, Engine, Pace};
+use crate::error::{Code, Error};
+use crate::model::{Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
+use crate::observed::fold::{self, AfterFailure};
+use crate::observed::{Phase, Stage, Start};
+use crate::plan::{Drift, Effect, Note, NoteLevel, PrepareRequest, Reason, StopCause};
+use crate::reconciler::engine::Dice;
+use std::time::Duration;
+
+impl Engine {
+    /// Begins a start that was admitted.
+    pub(super) fn start(&mut self, key: &Key, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if !matches!(entry.observed.phase, Phase::Idle) {
+            return;
+        }
+        let memory = &mut entry.observed.memory;
+        let preferred = memory.instance.content.launch.pattern.preferred_port;
+        let known = memory.ports.filter(|ports| self.ports.restore(key, *ports));
+        let ports = match known.map_or_else(|| self.ports.allocate(key, preferred, now), Ok) {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.starts.release(key);
+                self.fail(key, &error, now, dice);
+                self.dirty.insert(key.clone());
+                return;
+            }
+        };
+        if memory.ports.is_some() {
+            memory.restarts = memory.restarts.saturating_add(1);
+        }
+        memory.ports = Some(ports);
+        if let Circuit::Open { failed_trials, .. } = memory.circuit {
+            memory.circuit = Circuit::HalfOpen { failed_trials };
+        }
+        entry.memory_changed = true;
+        let run = dice.run_id();
+        let instance = std::sync::Arc::clone(&memory.instance);
+        entry.stop_cause = None;
+        entry.stuck = None;
+        entry.observed.phase = Phase::Starting(Start {
+            run,
+            instance: std::sync::Arc::clone(&instance),
+            ports,
+            since: now,
+            stage: Stage::Preparing,
+        });
+        self.effects.push(Effect::Prepare(PrepareRequest { key: key.clone(), run, instance, ports }));
+        self.dirty.insert(key.clone());
+    }
+
+    /// Begins a stop: its deadline is recorded before the signal is sent.
+    pub(super) fn stop(&mut self, key: &Key, cause: StopCause, now: Moment, dice: &mut dyn Dice) {
+        if matches!(cause, StopCause::StartupTimeout | StopCause::Unhealthy) {
+            self.fail_health(key, cause, now, dice);
+        }
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Running(run) = &mut entry.observed.phase else { return };
+        let memory = &mut entry.observed.memory;
+        let supervision = &memory.instance.content.supervision;
+        let grace = if self.shutdown == Some(Pace::Hastened) { Duration::ZERO } else { supervision.grace_period };
+        run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace) });
+        let (id, signal) = (run.record.run, supervision.stop_signal);
+        self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
+        self.effects.push(Effect::StopProbe { key: key.clone(), run: id });
+        self.effects.push(Effect::Signal { key: key.clone(), run: id, signal });
+        entry.stop_cause = Some(cause);
+        entry.recovering |= cause == StopCause::Unhealthy;
+        if cause == StopCause::Drift(Drift::Pattern) && memory.rollout == Rollout::None {
+            memory.rollout = Rollout::Replacing;
+            entry.memory_changed = true;
+        }
+        self.starts.release(key);
+        self.note(NoteLevel::Info, key, Some(id), "process asked to end", cause.to_string());
+        self.dirty.insert(key.clone());
+    }
+
+    /// Counts a failed health check or start-up, once for a run.
+    fn fail_health(&mut self, key: &Key, cause: StopCause, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Running(run) = &entry.observed.phase else { return };
+        let id = run.record.run;
+        if entry.observed.memory.ended == Some(id) {
+            return;
+        }
+        entry.observed.memory.ended = Some(id);
+        let (code, message) = match cause {
+            StopCause::StartupTimeout => {
+                (Code::ProcessStartFailed, format!("'{key}' was not healthy within its startup_timeout"))
+            }
+            StopCause::Unhealthy
+            | StopCause::Removed
+            | StopCause::Stopped
+            | StopCause::Drift(_)
+            | StopCause::Shutdown => (
+                Code::HealthCheckFailed,
+                format!("'{key}' failed its health check {} times in a row", run.health.failures),
+            ),
+        };
+        let error = Error::new(code, message)
+            .with("pid", run.record.process.pid)
+            .with("health_port", run.record.ports.health)
+            .because(run.health.last_failure.clone().unwrap_or_else(|| "no probe has been answered yet".to_owned()))
+            .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key)));
+        self.fail(key, &error, now, dice);
+    }
+
+    /// Orders the whole tree to be killed.
+    pub(super) fn kill(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let run = match &mut entry.observed.phase {
+            Phase::Running(run) => {
+                run.killing = true;
+                run.record.run
+            }
+            Phase::Ending(ending) => {
+                ending.killing = true;
+                ending.record.run
+            }
+            Phase::Idle | Phase::Starting(_) => return,
+        };
+        self.effects.push(Effect::KillTree { key: key.clone(), run });
+        self.note(NoteLevel::Warn, key, Some(run), "process tree killed", Reason::GraceOver.to_string());
+        self.dirty.insert(key.clone());
+    }
+
+    /// Ends the streak of a process that has been healthy for long enough.
+    pub(super) fn settle(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let was_open = entry.observed.memory.circuit != Circuit::Closed;
+        fold::forgive(&mut entry.observed.memory);
+        entry.memory_changed = true;
+        if was_open {
+            self.note(NoteLevel::Info, key, None, "circuit closed", Reason::Stable.to_string());
+        }
+        self.dirty.insert(key.clone());
+    }
+
+    /// Forgets a key of which nothing is left.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        if let Some(at) = entry.wake {
+            self.wakes.remove(&(at, key.clone()));
+        }
+        if let Some(ports) = entry.observed.memory.ports {
+            self.ports.release(key, ports);
+        }
+        self.starts.release(key);
+        self.effects.push(Effect::DropMemory(key.clone()));
+        self.changed.insert(key.clone());
+    }
+
+    /// Counts a failure and says what follows from it.
+    pub(super) fn fail(&mut self, key: &Key, error: &Error, now: Moment, dice: &mut dyn Dice) {
+        let log_file = self.log_file(key);
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let memory = &mut entry.observed.memory;
+        entry.memory_changed = true;
+        let run = memory.ended;
+        let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
+        if after == AfterFailure::CircuitOpened {
+            let opened = circuit_error(key, memory, error, &log_file);
+            memory.last_error = Some(opened.to_string());
+            self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
+            self.note(NoteLevel::Error, key, run, "circuit opened", opened.to_string());
+        } else {
+            self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
+        }
+        self.changed.insert(key.clone());
+    }
+
+    /// Takes an exit that the restart policy accepts for the end.
+    pub(super) fn finish(&mut self, key: &Key, finished: Finished, error: Option<String>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let memory = &mut entry.observed.memory;
+        fold::forgive(memory);
+        memory.finished = Some(finished);
+        memory.last_error = error;
+        entry.memory_changed = true;
+        self.note(NoteLevel::Info, key, None, "process finished", finished.exit.to_string());
+    }
+
+    /// Removes the record of a run of which nothing is left.
+    pub(super) fn bury(&mut self, key: &Key, run: RunId) {
+        self.starts.release(key);
+        self.effects.push(Effect::DropRun { key: key.clone(), run });
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.observed.phase = Phase::Idle;
+            entry.stuck = None;
+            entry.stop_cause = None;
+            if entry.observed.blocked.is_none() {
+                entry.observed.blocked = self.blocked.get(&key.file_name()).cloned();
+            }
+            if entry.claim == Claim::Unclaimed && self.complete {
+                entry.claim = Claim::Withdrawn;
+            }
+        }
+        self.dirty.insert(key.clone());
+    }
+
+    pub(super) fn note(
+        &mut self,
+        level: NoteLevel,
+        key: &Key,
+        run: Option<RunId>,
+        message: &'static str,
+        reason: String,
+    ) {
+        self.effects.push(Effect::Note(Note { level, key: key.clone(), run, message, reason }));
+    }
+
+    pub(super) fn log_file(&self, key: &Key) -> String {
+        self.log_dir.join(format!("{}.log", key.file_name())).display().to_string()
+    }
+}
+
+fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> Error {
+    let next = match memory.circuit {
+        Circuit::Open { retry_at: Some(_), .. } => "it is tried again by itself after a while",
+        Circuit::Open { retry_at: None, .. } | Circuit::Closed | Circuit::HalfOpen { .. } => "it stays off until then",
+    };
+    Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed {} times in a row and is not restarted", memory.streak))
+        .with("process_id", key)
+        .with("declared_at", &memory.instance.origin)
+        .because(error.to_string())
+        .suggest(format!(
+            "find out why with tail -n 20 {log_file}, then correct {} or {}: the change closes the circuit; {next}",
+            memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
+            memory.instance.origin,
+        ))
+}

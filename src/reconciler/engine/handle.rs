@@ -1,0 +1,341 @@
+//! What events do to the books of the engine. An event of a run that is not the key's own any more changes nothing.
+
+use super::{Claim, Dice, Engine, Entry};
+use crate::error::{Code, Error};
+use crate::model::{Circuit, ExitReason, Finished, Instance, Key, Memory, Moment, RestartPolicy, RunId, RunRecord};
+use crate::observed::event::DesiredChange;
+use crate::observed::{Ending, Event, Health, Observed, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
+use crate::plan::{Effect, NoteLevel, PrepareRequest, Reason};
+use std::sync::Arc;
+
+impl Engine {
+    /// Takes in one event. What follows from it comes out of the next [`Engine::pass`].
+    pub fn handle(&mut self, event: Event, now: Moment, dice: &mut dyn Dice) {
+        let mark = self.effects.len();
+        match event {
+            Event::Desired(change) => self.on_desired(change, now),
+            Event::Prepared { key, run, process } => {
+                self.on_prepared(&key, run, process);
+                self.touch(&key, mark);
+            }
+            Event::Started { key, run } => {
+                self.on_started(&key, run, now);
+                self.touch(&key, mark);
+            }
+            Event::StartFailed { key, run, error } => {
+                self.on_start_failed(&key, run, &error, now, dice);
+                self.touch(&key, mark);
+            }
+            Event::PortTaken { key, run, port, holder } => {
+                self.on_port_taken(&key, run, port, holder, now, dice);
+                self.touch(&key, mark);
+            }
+            Event::Exited { key, run, exit, tree_gone } => {
+                self.on_exited(&key, run, exit, now, dice);
+                if tree_gone {
+                    self.on_tree_gone(&key, run);
+                }
+                self.touch(&key, mark);
+            }
+            Event::TreeGone { key, run } => {
+                self.on_tree_gone(&key, run);
+                self.touch(&key, mark);
+            }
+            Event::KillStuck { key, run, error } => {
+                if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.observed.run() == Some(run)) {
+                    entry.stuck = Some(error.clone());
+                    self.note(NoteLevel::Error, &key, Some(run), "process tree will not end", error.to_string());
+                }
+                self.touch(&key, mark);
+            }
+            Event::Probed { key, run, outcome } => self.on_probed(&key, run, outcome, now),
+        }
+    }
+
+    /// Writes what changed for a key and has it decided in the next pass.
+    fn touch(&mut self, key: &Key, mark: usize) {
+        self.settle_books(key, mark);
+        self.dirty.insert(key.clone());
+        self.changed.insert(key.clone());
+    }
+
+    fn on_desired(&mut self, change: DesiredChange, now: Moment) {
+        let DesiredChange { declared, withdrawn, conditions, status: _, attempted, complete } = change;
+        for instance in declared {
+            let key = instance.key.clone();
+            let mark = self.effects.len();
+            self.declare(instance, now);
+            self.touch(&key, mark);
+        }
+        for key in withdrawn {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.claim = Claim::Withdrawn;
+            }
+            self.touch(&key, self.effects.len());
+        }
+        for (key, conditions) in conditions {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.conditions = conditions;
+            }
+            self.touch(&key, self.effects.len());
+        }
+        if (attempted && !self.attempted) || (complete && !self.complete) {
+            self.attempted |= attempted;
+            self.complete |= complete;
+            self.resync();
+        }
+    }
+
+    fn declare(&mut self, instance: Arc<Instance>, now: Moment) {
+        let key = instance.key.clone();
+        let Some(entry) = self.entries.get_mut(&key) else {
+            let mut observed = Observed::idle(Memory::new(instance));
+            observed.blocked = self.blocked.get(&key.file_name()).cloned();
+            let mut entry = Entry::new(observed, Claim::Declared);
+            entry.memory_changed = true;
+            self.entries.insert(key, entry);
+            return;
+        };
+        let before = entry.observed.memory.instance.origin.clone();
+        let changed = fold::declare(&mut entry.observed.memory, instance);
+        // A key that was withdrawn and has come back starts from its old memory: a file that is moved loses nothing.
+        entry.memory_changed |=
+            changed || before != entry.observed.memory.instance.origin || entry.claim == Claim::Unclaimed;
+        entry.claim = Claim::Declared;
+        if changed || matches!(entry.observed.phase, Phase::Running(_)) {
+            self.supervise(&key, now);
+        }
+    }
+
+    /// Lets a change of how a process is looked after take effect on the one that runs.
+    fn supervise(&mut self, key: &Key, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let memory = &entry.observed.memory;
+        let Phase::Running(run) = &mut entry.observed.phase else { return };
+        let content = &memory.instance.content;
+        let same_launch = run.record.launch == content.launch;
+        if run.record.supervision == content.supervision && (!same_launch || run.record.generation == memory.generation)
+        {
+            return;
+        }
+        let check_changed = run.record.supervision.healthcheck != content.supervision.healthcheck;
+        run.record.supervision = content.supervision.clone();
+        if same_launch {
+            run.record.generation = memory.generation;
+        }
+        if let Some(stop) = &mut run.record.stop {
+            stop.deadline = stop.deadline.earlier(stop.since.after(content.supervision.grace_period));
+        }
+        self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
+        if check_changed && run.record.stop.is_none() {
+            let healthy_since = run.health.healthy_since;
+            run.health = Health::unknown(content.supervision.healthcheck.as_ref(), now);
+            if healthy_since.is_some() {
+                run.health.healthy_since = healthy_since;
+                run.health.ready_by = None;
+            }
+            self.probe(key);
+        }
+    }
+
+    /// Begins probing the run of a key as its instance says now, or stops it.
+    pub(super) fn probe(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Phase::Running(run) = &entry.observed.phase else { return };
+        let (instance, id) = (&entry.observed.memory.instance, run.record.run);
+        self.effects.push(match &instance.content.supervision.healthcheck {
+            Some(check) => Effect::Probe {
+                key: key.clone(),
+                run: id,
+                check: check.clone(),
+                instance: Arc::clone(instance),
+                ports: run.record.ports,
+            },
+            None => Effect::StopProbe { key: key.clone(), run: id },
+        });
+    }
+
+    fn on_prepared(&mut self, key: &Key, run: RunId, process: crate::model::ProcessIdentity) {
+        let wanted = self.shutdown.is_none();
+        let discard = Effect::Discard { key: key.clone(), run };
+        let Some(entry) = self.entries.get_mut(key) else { return self.effects.push(discard) };
+        let memory = &entry.observed.memory;
+        match &mut entry.observed.phase {
+            Phase::Starting(start) if start.run == run && matches!(start.stage, Stage::Preparing) => {
+                let same = start.instance.content == memory.instance.content;
+                if !(wanted && same && entry.claim == Claim::Declared) {
+                    start.stage = Stage::Discarding;
+                    return self.effects.push(discard);
+                }
+                let record = Box::new(RunRecord {
+                    key: key.clone(),
+                    run,
+                    process,
+                    launch: Arc::clone(&start.instance.content.launch),
+                    supervision: start.instance.content.supervision.clone(),
+                    ports: start.ports,
+                    generation: memory.generation,
+                    started: start.since,
+                    stop: None,
+                });
+                start.stage = Stage::Committing(record.clone());
+                self.effects.push(Effect::Commit(record));
+            }
+            Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => self.effects.push(discard),
+        }
+    }
+
+    fn on_started(&mut self, key: &Key, run: RunId, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Starting(start) = &entry.observed.phase else { return };
+        let Stage::Committing(record) = &start.stage else { return };
+        if record.run != run {
+            return;
+        }
+        let check = record.supervision.healthcheck.as_ref();
+        let health = Health::unknown(check, now);
+        let reason = format!("{} (pid {})", start_reason(&entry.observed.memory), record.process.pid);
+        let healthy = health.is_healthy();
+        entry.observed.phase = Phase::Running(Box::new(Run { record: (**record).clone(), health, killing: false }));
+        if healthy {
+            self.starts.release(key);
+        } else {
+            self.probe(key);
+        }
+        // What was declared while it started may differ in how it is looked after.
+        self.supervise(key, now);
+        self.note(NoteLevel::Info, key, Some(run), "process started", reason);
+    }
+
+    fn on_start_failed(&mut self, key: &Key, run: RunId, error: &Error, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Starting(start) = &entry.observed.phase else { return };
+        if start.run != run {
+            return;
+        }
+        let discarded = matches!(start.stage, Stage::Discarding);
+        if !discarded {
+            entry.observed.memory.ended = Some(run);
+            self.fail(key, error, now, dice);
+        }
+        self.bury(key, run);
+    }
+
+    fn on_port_taken(
+        &mut self,
+        key: &Key,
+        run: RunId,
+        port: PortKind,
+        holder: Option<i32>,
+        now: Moment,
+        dice: &mut dyn Dice,
+    ) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Starting(start) = &mut entry.observed.phase else { return };
+        if start.run != run {
+            return;
+        }
+        let before = start.ports;
+        match self.ports.replace(key, before, port, now) {
+            Ok(ports) => {
+                start.ports = ports;
+                entry.observed.memory.ports = Some(ports);
+                entry.memory_changed = true;
+                let instance = Arc::clone(&start.instance);
+                self.effects.push(Effect::Prepare(PrepareRequest { key: key.clone(), run, instance, ports }));
+                let holder =
+                    holder.map_or_else(|| "a process that cannot be told".to_owned(), |pid| format!("pid {pid}"));
+                let reason = match port {
+                    PortKind::Grpc => format!("GRPC_PORT {} is held by {holder}; now {}", before.grpc, ports.grpc),
+                    PortKind::Health => {
+                        format!("HEALTH_PORT {} is held by {holder}; now {}", before.health, ports.health)
+                    }
+                };
+                self.note(NoteLevel::Warn, key, Some(run), "port moved", reason);
+            }
+            Err(error) => self.on_start_failed(key, run, &error, now, dice),
+        }
+    }
+
+    pub(super) fn on_exited(&mut self, key: &Key, run: RunId, exit: ExitReason, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Running(running) = &entry.observed.phase else { return };
+        if running.record.run != run {
+            return;
+        }
+        let (record, killing) = (running.record.clone(), running.killing);
+        let requested = record.stop.is_some();
+        let counted = entry.observed.memory.ended == Some(run);
+        entry.observed.memory.ended = Some(run);
+        entry.memory_changed = true;
+        let pid = record.process.pid;
+        entry.observed.phase = Phase::Ending(Box::new(Ending { record, killing }));
+        self.starts.release(key);
+        if !requested {
+            self.effects.push(Effect::StopProbe { key: key.clone(), run });
+        }
+        if requested || counted {
+            self.note(NoteLevel::Info, key, Some(run), "process ended", exit.to_string());
+        } else {
+            self.on_unrequested_exit(key, exit, pid, now, dice);
+        }
+    }
+
+    fn on_unrequested_exit(&mut self, key: &Key, exit: ExitReason, pid: i32, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let restart = entry.observed.memory.instance.content.supervision.restart;
+        let error = Error::new(Code::ProcessCrashed, format!("'{key}' ended with {exit}, which nobody asked for"))
+            .with("pid", pid)
+            .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key)));
+        if fold::accepts(restart, exit) {
+            let clean = exit == ExitReason::Code(0);
+            debug_assert!(clean || restart == RestartPolicy::Never);
+            self.finish(key, Finished { exit }, (!clean).then(|| error.to_string()));
+        } else {
+            self.fail(key, &error, now, dice);
+        }
+    }
+
+    pub(super) fn on_tree_gone(&mut self, key: &Key, run: RunId) {
+        let Some(entry) = self.entries.get(key) else { return };
+        if let Phase::Ending(ending) = &entry.observed.phase
+            && ending.record.run == run
+        {
+            self.bury(key, run);
+        }
+    }
+
+    fn on_probed(&mut self, key: &Key, run: RunId, outcome: ProbeOutcome, now: Moment) {
+        let mark = self.effects.len();
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Running(running) = &mut entry.observed.phase else { return };
+        let Some(check) = &entry.observed.memory.instance.content.supervision.healthcheck else { return };
+        if running.record.run != run || running.record.stop.is_some() {
+            return;
+        }
+        let before = (running.health.is_healthy(), running.health.has_fallen());
+        fold::probe(&mut running.health, check, outcome, now);
+        let after = (running.health.is_healthy(), running.health.has_fallen());
+        if before == after {
+            return;
+        }
+        let failure = running.health.last_failure.clone();
+        if running.health.is_healthy() {
+            self.starts.release(key);
+            self.note(NoteLevel::Info, key, Some(run), "process healthy", "its health check holds".to_owned());
+        } else {
+            self.note(NoteLevel::Warn, key, Some(run), "process unhealthy", failure.unwrap_or_default());
+        }
+        self.touch(key, mark);
+    }
+}
+
+/// Why a start was made, for people.
+fn start_reason(memory: &Memory) -> String {
+    match (memory.circuit, memory.streak) {
+        (Circuit::HalfOpen { .. }, _) => "half-open trial of an open circuit".to_owned(),
+        (_, 0) => Reason::Missing.to_string(),
+        (_, 1) => "restart after a failure".to_owned(),
+        (_, streak) => format!("restart after {streak} failures in a row"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Taking over what the last launcher left.
+
+use super::{Claim, Dice, Engine, Entry};
+use crate::model::{Content, DesiredState, Instance, Isolation, Key, Memory, Moment, Origin, RunRecord};
+use crate::observed::{Health, Observed, Phase, Restored, RestoredRun, Run};
+use crate::plan::{Effect, NoteLevel};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+impl Engine {
+    /// Takes over memories and verified runs; once, before the first event.
+    ///
+    /// What lives is adopted and looked after from now on. What ended while nobody looked is counted as the failure it
+    /// was, unless it was counted before. A key whose record cannot be verified is blocked.
+    pub fn restore(&mut self, restored: Restored, now: Moment, dice: &mut dyn Dice) {
+        let Restored { memories, runs } = restored;
+        for memory in memories {
+            let key = memory.instance.key.clone();
+            if let Some(ports) = memory.ports {
+                self.ports.restore(&key, ports);
+            }
+            self.entries.insert(key, Entry::new(Observed::idle(memory), Claim::Declared));
+        }
+        // Those that live first: a record of an earlier run of the same key is only left over.
+        let (alive, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| matches!(run, RestoredRun::Alive(_)));
+        for run in alive.into_iter().chain(ended) {
+            match run {
+                RestoredRun::Alive(record) => self.adopt(record, now),
+                RestoredRun::Ended { record, exit, tree_gone } => {
+                    let (key, run) = (record.key.clone(), record.run);
+                    if self.place(record, now) {
+                        self.on_exited(&key, run, exit, now, dice);
+                        if tree_gone {
+                            self.on_tree_gone(&key, run);
+                        }
+                    } else {
+                        self.effects.push(Effect::DropRun { key, run });
+                    }
+                }
+                RestoredRun::Rebooted(record) => {
+                    self.effects.push(Effect::DropRun { key: record.key, run: record.run });
+                }
+                RestoredRun::Unverifiable { file_name, error } => {
+                    self.blocked.insert(file_name, error);
+                }
+            }
+        }
+        for (key, entry) in &mut self.entries {
+            if matches!(entry.observed.phase, Phase::Idle) {
+                entry.observed.blocked = self.blocked.get(&key.file_name()).cloned();
+            }
+        }
+        let keys: Vec<Key> = self.entries.keys().cloned().collect();
+        for key in keys {
+            self.settle_books(&key, self.effects.len());
+            self.changed.insert(key);
+        }
+        self.resync();
+    }
+
+    fn adopt(&mut self, record: RunRecord, now: Moment) {
+        let (key, run, pid) = (record.key.clone(), record.run, record.process.pid);
+        if !self.place(record, now) {
+            return;
+        }
+        self.probe(&key);
+        self.note(NoteLevel::Info, &key, Some(run), "process adopted", format!("pid {pid} was found running"));
+    }
+
+    /// Makes a record the run of its key; false when the key has one already.
+    fn place(&mut self, record: RunRecord, now: Moment) -> bool {
+        let key = record.key.clone();
+        self.ports.restore(&key, record.ports);
+        let entry =
+            self.entries.entry(key).or_insert_with(|| Entry::new(Observed::idle(unclaimed(&record)), Claim::Unclaimed));
+        if !matches!(entry.observed.phase, Phase::Idle) {
+            return false;
+        }
+        let health = Health::unknown(entry.observed.memory.instance.content.supervision.healthcheck.as_ref(), now);
+        entry.observed.phase = Phase::Running(Box::new(Run { record, health, killing: false }));
+        true
+    }
+}
+
+/// What can be said of a key from the record of its run alone.
+fn unclaimed(record: &RunRecord) -> Memory {
+    let instance = Instance {
+        key: record.key.clone(),
+        pattern: record.key.pattern_name(),
+        isolation: record.key.isolation().unwrap_or(Isolation::None),
+        content: Content {
+            launch: Arc::clone(&record.launch),
+            supervision: record.supervision.clone(),
+            state: DesiredState::Running,
+        },
+        origin: Origin { root: PathBuf::new(), file: PathBuf::new(), line: 0, api_managed: false },
+    };
+    let mut memory = Memory::new(Arc::new(instance));
+    memory.generation = record.generation;
+    memory.ports = Some(record.ports);
+    memory
+}

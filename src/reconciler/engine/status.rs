@@ -1,0 +1,95 @@
+//! The published view of a key.
+
+use super::{Claim, Engine, Entry};
+use crate::model::{
+    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Moment, Ports, ProcessState, VerdictStatus,
+};
+use crate::observed::{Phase, RunView};
+use crate::plan::Reason;
+
+impl Engine {
+    /// Where a key stands; `None` for one that is not known.
+    pub fn status(&self, key: &Key, now: Moment) -> Option<KeyStatus> {
+        let entry = self.entries.get(key)?;
+        let memory = &entry.observed.memory;
+        let run = entry.observed.phase.view();
+        let ports: Option<Ports> = run.as_ref().map(|run| run.ports).or(memory.ports);
+        Some(KeyStatus {
+            process_id: key.clone(),
+            pattern_name: memory.instance.pattern.as_str().to_owned(),
+            namespace: memory.instance.isolation.namespace().map(ToString::to_string).unwrap_or_default(),
+            session_id: memory.instance.isolation.session().map(ToString::to_string).unwrap_or_default(),
+            isolation: memory.instance.isolation.level(),
+            desired: (entry.claim == Claim::Declared).then_some(memory.instance.content.state),
+            state: self.state(entry),
+            healthy: matches!(&entry.observed.phase, Phase::Running(run) if run.record.stop.is_none() && run.health.is_healthy()),
+            pid: run.as_ref().and_then(|run| run.pid),
+            run_id: run.as_ref().map(|run| run.run),
+            started_at_boot_seconds: run.as_ref().map(|run| run.started.since_boot.as_secs_f64()),
+            ports,
+            address: ports.map(|ports| format!("127.0.0.1:{}", ports.grpc)),
+            tracking: run.as_ref().and_then(RunView::tracking),
+            generation: memory.generation,
+            observed_generation: observed_generation(entry, run.as_ref()),
+            error_count: memory.streak,
+            restart_count: memory.restarts,
+            circuit_open: memory.circuit != Circuit::Closed,
+            last_error: entry.observed.blocked.as_ref().map(ToString::to_string).or_else(|| memory.last_error.clone()),
+            declared_at: (entry.claim == Claim::Declared).then(|| memory.instance.origin.to_string()),
+            verdict: VerdictStatus {
+                action: entry.verdict.action.as_str().to_owned(),
+                reason: entry.verdict.reason.to_string(),
+                looks_again_in_seconds: entry.verdict.wake_at.map(|at| now.until(at).as_secs_f64()),
+            },
+            conditions: self.conditions(entry),
+        })
+    }
+
+    fn state(&self, entry: &Entry) -> ProcessState {
+        let memory = &entry.observed.memory;
+        match &entry.observed.phase {
+            Phase::Running(run) if run.record.stop.is_some() => ProcessState::Terminating,
+            Phase::Running(run) if run.health.ready_by.is_some() => ProcessState::Starting,
+            Phase::Running(_) => ProcessState::Running,
+            Phase::Ending(_) => ProcessState::Terminating,
+            Phase::Idle if entry.observed.blocked.is_some() => ProcessState::Failed,
+            Phase::Idle if self.shutdown.is_some() || entry.claim != Claim::Declared => ProcessState::Terminated,
+            Phase::Idle if memory.instance.content.state == DesiredState::Stopped => ProcessState::Terminated,
+            Phase::Idle if memory.finished.is_some() => ProcessState::Finished,
+            Phase::Idle if matches!(memory.circuit, Circuit::Open { .. }) => ProcessState::Failed,
+            Phase::Starting(_) | Phase::Idle => ProcessState::Starting,
+        }
+    }
+
+    fn conditions(&self, entry: &Entry) -> Vec<Condition> {
+        let mut all = entry.conditions.clone();
+        let mut add = |kind: &str, message: String| all.push(Condition { kind: kind.to_owned(), message });
+        if let Some(error) = &entry.stuck {
+            add("TerminationFailed", error.to_string());
+        }
+        if let Some(error) = &entry.observed.blocked {
+            add("RecordUnverifiable", error.to_string());
+        }
+        if let Reason::AwaitingRollout(other) = &entry.verdict.reason
+            && let Some(memory) = self.entries.get(other).map(|entry| &entry.observed.memory)
+            && let (true, Some(error)) = (memory.streak > 0, &memory.last_error)
+        {
+            add("RolloutBlocked", format!("the replacement of {other} fails: {error}"));
+        }
+        if let reason @ Reason::HeldByPattern(_) = &entry.verdict.reason {
+            add("HealthRestartHeld", reason.to_string());
+        }
+        all
+    }
+}
+
+fn observed_generation(entry: &Entry, run: Option<&RunView>) -> Generation {
+    let memory = &entry.observed.memory;
+    match run {
+        Some(run) => run.generation,
+        None if memory.instance.content.state == DesiredState::Stopped || memory.finished.is_some() => {
+            memory.generation
+        }
+        None => Generation(0),
+    }
+}
