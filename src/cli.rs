@@ -1,0 +1,159 @@
+//! The command line of the daemon: arguments in, exit code out.
+//!
+//! Standard output is for results, standard error for the log and for what went wrong.
+
+mod check;
+mod confirm_prune;
+mod init;
+mod schema;
+
+use crate::config::{Config, Loaded, Settings, Sources};
+use crate::error::Result;
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps the processes of this machine equal to a directory of YAML files.
+#[derive(Debug, Parser)]
+#[command(name = "pattern-launcher", version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Which configuration.
+#[derive(Debug, Default, Clone, clap::Args)]
+struct Flags {
+    /// The configuration file [default: launcher.toml, if it is there]; also PATTERN_LAUNCHER_CONFIG.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate every manifest and every instance, without a launcher; exit code 1 when one is wrong.
+    Check(Flags),
+    /// Let a held-back mass deletion happen.
+    ConfirmPrune {
+        /// The token that the log line and the PruneBlocked condition give; it names exactly that set of instances.
+        token: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Make a pattern to begin with: a manifest, a program and a README.
+    Init {
+        /// The name of the pattern.
+        name: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Print a JSON Schema, for editors.
+    Schema {
+        /// Of what.
+        kind: schema::Kind,
+    },
+}
+
+/// What a command has to say at its end.
+struct Answer {
+    /// For standard output.
+    text: String,
+    /// For the shell.
+    code: u8,
+}
+
+impl Answer {
+    fn fine(text: String) -> Self {
+        Self { text, code: 0 }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output with code 0, a wrong argument to standard error with code 2.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match carry_out(arguments) {
+        Ok(Answer { text, code }) => {
+            // A reader that went away, such as `head`, is no failure.
+            drop(std::io::stdout().lock().write_all(text.as_bytes()));
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            drop(writeln!(std::io::stderr().lock(), "pattern-launcher: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(arguments: Arguments) -> Result<Answer> {
+    let upper = arguments.flags;
+    match arguments.command {
+        None => Ok(Answer::fine(String::new())),
+        Some(Command::Check(flags)) => check::check(&flags.over(upper).config()?),
+        Some(Command::ConfirmPrune { token, flags }) => {
+            confirm_prune::confirm(&flags.over(upper).config()?.state_dir, &token).map(Answer::fine)
+        }
+        Some(Command::Init { name, flags }) => init::init(&flags.over(upper).config()?, &name).map(Answer::fine),
+        Some(Command::Schema { kind }) => Ok(Answer::fine(schema::schema(kind))),
+    }
+}
+
+impl Flags {
+    /// These flags, which stand after the command, over those before it.
+    fn over(self, before: Self) -> Self {
+        Self { config: self.config.or(before.config), settings: self.settings.over(before.settings) }
+    }
+
+    fn sources(&self) -> Sources {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Sources { file: self.config.clone(), flags: self.settings.clone(), environment }
+    }
+
+    fn config(&self) -> Result<Config> {
+        let Loaded { config, remarks } = self.sources().load()?;
+        for remark in remarks {
+            drop(writeln!(std::io::stderr().lock(), "pattern-launcher: {remark}"));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for line in ["pattern-launcher --max-errors 3 check", "pattern-launcher check --max-errors 3"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            let Some(Command::Check(flags)) = arguments.command else { panic!("{line} is no check") };
+            assert_eq!(flags.over(arguments.flags).settings.max_errors, Some(3), "{line}");
+        }
+    }
+
+    #[test]
+    fn run_is_what_happens_without_a_command() {
+        assert!(Arguments::try_parse_from(["pattern-launcher"]).unwrap().command.is_none());
+        assert!(Arguments::try_parse_from(["pattern-launcher", "--http-port", "off"]).is_ok());
+        assert!(Arguments::try_parse_from(["pattern-launcher", "--http-port", "on"]).is_err());
+    }
+}

@@ -1,0 +1,310 @@
+//! The configuration: flags over environment over file over profile, and what comes of it.
+//!
+//! [`Settings`] is the one list of what can be set, with everything optional; [`Config`] is what the launcher runs
+//! with, with everything decided and checked. Nothing here touches the folders that a configuration names.
+
+mod settings;
+mod source;
+mod value;
+
+pub use settings::{DesiredRoot, Settings};
+pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
+pub use value::{
+    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SizeOrOff, Span, SpanOrOff,
+    VariableName,
+};
+
+use crate::desired::Defaults;
+use crate::error::{Code, Error, Result};
+use crate::model::{IsolationLevel, Policy, Resources};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Read in the current folder when no `--config` says otherwise, if it is there.
+pub const DEFAULT_FILE: &str = "launcher.toml";
+
+/// What a launcher runs with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The set of defaults.
+    pub profile: Profile,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Where the patterns are.
+    pub patterns_dir: PathBuf,
+    /// Where people declare instances; at least one.
+    pub desired: Vec<DesiredRoot>,
+    /// Where launched instances are kept.
+    pub launch_dir: PathBuf,
+    /// Where records, status and logs are kept.
+    pub state_dir: PathBuf,
+    /// Where the gRPC API is to listen on TCP.
+    pub grpc: Option<SocketAddr>,
+    /// Where `/health` and `/ready` listen.
+    pub http: Option<SocketAddr>,
+    /// What instances get that say nothing themselves.
+    pub defaults: Defaults,
+    /// Restarts, circuits, admission, ports.
+    pub policy: Policy,
+    /// How often everything is looked at.
+    pub resync_interval: Duration,
+    /// What becomes of the processes at the end.
+    pub on_exit: OnExit,
+    /// Variables that processes are given too.
+    pub inherit_env: Vec<String>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// What is logged, as a filter.
+    pub log_level: String,
+    /// Where cgroups are made.
+    pub cgroup: CgroupSetting,
+}
+
+/// A configuration and what people should be told about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What to run with.
+    pub config: Config,
+    /// Remarks on what was read, one line each.
+    pub remarks: Vec<String>,
+}
+
+/// Everything that a configuration is made from; kept, so that it can be read again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sources {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// The flags.
+    pub flags: Settings,
+    /// The launcher's environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// Reads the file and the environment, and decides.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIGURATION`, naming the file and line, the variable or the setting.
+    pub fn load(&self) -> Result<Loaded> {
+        let named = self.file.clone().or_else(|| self.variable(ENV_CONFIG).map(PathBuf::from));
+        let file = named.or_else(|| Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into()));
+        let from_file = match &file {
+            Some(path) => source::read_file(path)?.relative_to(path.parent().unwrap_or(Path::new(""))),
+            None => Settings::default(),
+        };
+        let (from_environment, remarks) = source::read_environment(&self.environment)?;
+        let settings = self.flags.clone().over(from_environment).over(from_file);
+        let state_directory = self.variable("STATE_DIRECTORY").and_then(|all| all.split(':').next());
+        let mut config = Config::decide(settings, state_directory.map(Path::new))?;
+        config.file = file;
+        Ok(Loaded { config, remarks })
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl Config {
+    /// Fills in what `settings` leaves open, from its profile, and checks what belongs together. `state_directory` is
+    /// what systemd says.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIGURATION`, naming the setting.
+    pub fn decide(settings: Settings, state_directory: Option<&Path>) -> Result<Self> {
+        let profile = settings.profile.unwrap_or(Profile::Development);
+        let production = profile == Profile::Production;
+        let desired = desired_roots(&settings)?;
+        let state_dir = settings
+            .state_dir
+            .clone()
+            .or_else(|| state_directory.map(Path::to_owned))
+            .unwrap_or_else(|| ".pattern-launcher".into());
+        let launch_parent = if production { &state_dir } else { &desired[0].path };
+        let launch_dir = settings.launch_dir.clone().unwrap_or_else(|| launch_parent.join("launched"));
+        if let Some(root) = desired.iter().find(|root| same_path(&root.path, &launch_dir)) {
+            return Err(refused("launch_dir", "the launch folder is also a desired folder")
+                .with("path", root.path.display())
+                .suggest("give --launch-dir a folder of its own, for example below the desired folder"));
+        }
+        let resources = Resources {
+            cpu_limit_millis: settings.cpu_limit.map_or(production.then_some(2_000), |limit| limit.0),
+            memory_limit: settings.memory_limit.map_or(production.then_some(1 << 30), |limit| limit.0),
+            ..Resources::default()
+        };
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let grpc_port = settings.grpc_port.map_or((!production).then_some(8982), |port| port.0);
+        let http_port = settings.http_port.map_or(Some(9092), |port| port.0);
+        Ok(Self {
+            profile,
+            file: None,
+            patterns_dir: settings.patterns_dir.clone().unwrap_or_else(|| "./patterns".into()),
+            desired,
+            launch_dir,
+            state_dir,
+            grpc: grpc_port.map(|port| SocketAddr::new(settings.grpc_listen.unwrap_or(loopback), port)),
+            http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(loopback), port)),
+            defaults: Defaults { isolation: settings.isolation.unwrap_or(IsolationLevel::Namespace), resources },
+            policy: policy(&settings, production)?,
+            resync_interval: within(
+                "resync_interval",
+                settings.resync_interval.map_or(Duration::from_secs(if production { 30 } else { 5 }), |span| span.0),
+                Duration::from_millis(100)..=Duration::from_secs(3_600),
+            )?,
+            on_exit: settings.on_exit.unwrap_or(if production { OnExit::Detach } else { OnExit::Terminate }),
+            inherit_env: settings.inherit_env.unwrap_or_default().into_iter().map(|name| name.0).collect(),
+            log_format: settings.log_format.unwrap_or(LogFormat::Auto),
+            log_level: settings.log_level.map_or_else(|| "info".to_owned(), |level| level.0),
+            cgroup: settings.cgroup.unwrap_or(CgroupSetting::Auto),
+        })
+    }
+}
+
+/// The most starts under way at once that can be asked for: each holds a few file descriptors meanwhile.
+const STARTS_LIMIT: u32 = 1024;
+
+fn policy(settings: &Settings, production: bool) -> Result<Policy> {
+    let usual = Policy::default();
+    let starts = settings.max_concurrent_starts.unwrap_or(64);
+    let unavailable = settings.max_unavailable.unwrap_or(1);
+    let day = Duration::from_secs(86_400);
+    Ok(Policy {
+        backoff_period: within(
+            "backoff_period",
+            settings.backoff_period.map_or(Duration::from_secs(if production { 5 } else { 1 }), |span| span.0),
+            Duration::from_millis(1)..=day,
+        )?,
+        max_errors: within("max_errors", settings.max_errors.unwrap_or(usual.max_errors), 1..=1_000_000)?,
+        stable_after: within(
+            "stable_after",
+            settings.stable_after.map_or(usual.stable_after, |span| span.0),
+            Duration::from_millis(1)..=day,
+        )?,
+        circuit_retry: match settings.circuit_retry {
+            Some(retry) => retry
+                .0
+                .map(|first| within("circuit_retry", first, Duration::from_millis(1)..=Policy::CIRCUIT_RETRY_CAP))
+                .transpose()?,
+            None => usual.circuit_retry,
+        },
+        max_concurrent_starts: within("max_concurrent_starts", starts, 1..=STARTS_LIMIT)? as usize,
+        max_unavailable: within("max_unavailable", unavailable, 1..=100_000)? as usize,
+        port_range: settings.port_range.map_or(usual.port_range, |range| (range.0, range.1)),
+    })
+}
+
+fn desired_roots(settings: &Settings) -> Result<Vec<DesiredRoot>> {
+    let plain = settings.desired_dir.iter().flatten().map(DesiredRoot::open);
+    let mut roots: Vec<DesiredRoot> = plain.chain(settings.desired.iter().flatten().cloned()).collect();
+    if roots.is_empty() {
+        roots.push(DesiredRoot::open("./desired"));
+    }
+    let mut seen = BTreeSet::new();
+    for root in &roots {
+        // An empty list reads as "nothing", and would be taken for "anything".
+        let empty = |count: Option<usize>| count == Some(0);
+        if empty(root.namespaces.as_ref().map(Vec::len)) || empty(root.patterns.as_ref().map(Vec::len)) {
+            return Err(refused("desired", "a desired folder may declare nothing")
+                .with("path", root.path.display())
+                .suggest("name at least one namespace and one pattern, or leave the list out to allow all"));
+        }
+        if !seen.insert(root.path.components().collect::<PathBuf>()) {
+            return Err(refused("desired_dir", "a desired folder is given twice")
+                .with("path", root.path.display())
+                .suggest("name each desired folder once, in desired_dir or in [[desired]]"));
+        }
+    }
+    Ok(roots)
+}
+
+fn same_path(one: &Path, other: &Path) -> bool {
+    one.components().eq(other.components())
+}
+
+fn refused(setting: &str, message: &str) -> Error {
+    Error::new(Code::InvalidConfiguration, message).with("setting", setting)
+}
+
+fn within<T: PartialOrd + std::fmt::Debug>(setting: &str, value: T, range: std::ops::RangeInclusive<T>) -> Result<T> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (low, high) = range.into_inner();
+    Err(refused(setting, "a setting is out of its range")
+        .with("value", format_args!("{value:?}"))
+        .suggest(format!("give {setting} a value from {low:?} to {high:?}")))
+}
+
+/// The JSON Schema of the configuration file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Settings).to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decided(settings: Settings) -> Result<Config> {
+        Config::decide(settings, None)
+    }
+
+    #[test]
+    fn the_profiles_are_those_of_the_contract() {
+        let development = decided(Settings::default()).unwrap();
+        assert_eq!(development.resync_interval, Duration::from_secs(5));
+        assert_eq!(development.policy.backoff_period, Duration::from_secs(1));
+        assert_eq!(development.on_exit, OnExit::Terminate);
+        assert_eq!(development.defaults.resources, Resources::default());
+        assert_eq!(development.launch_dir, Path::new("./desired/launched"));
+        assert_eq!(development.state_dir, Path::new(".pattern-launcher"));
+        assert_eq!(development.http, "127.0.0.1:9092".parse().ok());
+
+        let production = Config::decide(
+            Settings { profile: Some(Profile::Production), ..Settings::default() },
+            Some(Path::new("/s")),
+        )
+        .unwrap();
+        assert_eq!(production.resync_interval, Duration::from_secs(30));
+        assert_eq!(production.policy.backoff_period, Duration::from_secs(5));
+        assert_eq!(production.on_exit, OnExit::Detach);
+        assert_eq!(production.defaults.resources.cpu_limit_millis, Some(2_000));
+        assert_eq!(production.defaults.resources.memory_limit, Some(1 << 30));
+        assert_eq!(production.launch_dir, Path::new("/s/launched"));
+        assert_eq!(production.grpc, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let zero = Settings { max_errors: Some(0), ..Settings::default() };
+        assert_eq!(decided(zero).unwrap_err().context_value("setting"), Some("max_errors"));
+        let twice = Settings { desired_dir: Some(vec!["a".into(), "./a/".into(), "a".into()]), ..Settings::default() };
+        assert_eq!(decided(twice).unwrap_err().context_value("setting"), Some("desired_dir"));
+        let both = Settings { launch_dir: Some("./desired".into()), ..Settings::default() };
+        assert_eq!(decided(both).unwrap_err().context_value("setting"), Some("launch_dir"));
+    }
+
+    #[test]
+    fn flags_beat_environment_beat_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("launcher.toml");
+        std::fs::write(&file, "max_errors = 1\nmax_unavailable = 1\nmax_concurrent_starts = 1\npatterns_dir = 'p'\n")
+            .unwrap();
+        let sources = Sources {
+            file: Some(file),
+            flags: Settings { max_errors: Some(3), ..Settings::default() },
+            environment: BTreeMap::from([
+                ("PATTERN_LAUNCHER_MAX_ERRORS".to_owned(), "2".to_owned()),
+                ("PATTERN_LAUNCHER_MAX_UNAVAILABLE".to_owned(), "2".to_owned()),
+                ("STATE_DIRECTORY".to_owned(), "/var/lib/one:/var/lib/two".to_owned()),
+            ]),
+        };
+        let config = sources.load().unwrap().config;
+        assert_eq!(config.policy.max_errors, 3);
+        assert_eq!(config.policy.max_unavailable, 2);
+        assert_eq!(config.policy.max_concurrent_starts, 1);
+        assert_eq!(config.patterns_dir, folder.path().join("p"));
+        assert_eq!(config.state_dir, Path::new("/var/lib/one"));
+    }
+}

@@ -1,0 +1,210 @@
+//! The one list of settings. Flags, environment variables, file keys, help texts and the JSON Schema all come from it.
+
+use super::value::{
+    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SizeOrOff, Span, SpanOrOff,
+    VariableName,
+};
+use crate::model::{IsolationLevel, Namespace, PatternName};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// One layer of settings; what is absent is left to the layer below.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "pattern-launcher configuration")]
+pub struct Settings {
+    /// Where the patterns are: one folder with a manifest.yaml for each [default: ./patterns].
+    #[arg(long, value_name = "DIR")]
+    pub patterns_dir: Option<PathBuf>,
+    /// A folder of instance files; may be given several times [default: ./desired].
+    #[arg(long, value_name = "DIR")]
+    pub desired_dir: Option<Vec<PathBuf>>,
+    /// A folder of instance files that may only declare these namespaces and patterns; may be given several times.
+    /// As a flag: path=DIR,namespaces=A:B,patterns=C:D.
+    #[arg(long, value_name = "ROOT")]
+    pub desired: Option<Vec<DesiredRoot>>,
+    /// Where launched instances are kept [default: launched/ in the first desired folder, in the state folder in
+    /// production].
+    #[arg(long, value_name = "DIR")]
+    pub launch_dir: Option<PathBuf>,
+    /// Where records, status and logs are kept [default: $STATE_DIRECTORY, else ./.pattern-launcher].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The port of the gRPC API, 8982 by custom. It is checked, and serves once this launcher has the API.
+    #[arg(long, value_name = "PORT")]
+    pub grpc_port: Option<PortOrOff>,
+    /// The address of the gRPC API. It is checked, and serves once this launcher has the API.
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc_listen: Option<IpAddr>,
+    /// The port of /health and /ready; 0 is any free one [default: 9092].
+    #[arg(long, value_name = "PORT|off")]
+    pub http_port: Option<PortOrOff>,
+    /// The address of /health and /ready [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<IpAddr>,
+    /// The isolation level of instances whose file and manifest name none: none, namespace or session
+    /// [default: namespace].
+    #[arg(long, value_name = "LEVEL")]
+    pub isolation: Option<IsolationLevel>,
+    /// Where the other defaults come from [default: development].
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<Profile>,
+    /// How often everything is looked at without being told of a change [default: 5s, 30s in production].
+    #[arg(long, value_name = "DURATION")]
+    pub resync_interval: Option<Span>,
+    /// The longest wait before a restart [default: 1s, 5s in production].
+    #[arg(long, value_name = "DURATION")]
+    pub backoff_period: Option<Span>,
+    /// The failures in a row at which the circuit opens [default: 5].
+    #[arg(long, value_name = "COUNT")]
+    pub max_errors: Option<u32>,
+    /// Healthy for this long ends a streak of failures [default: 60s].
+    #[arg(long, value_name = "DURATION")]
+    pub stable_after: Option<Span>,
+    /// The wait before the first trial start of an open circuit; it doubles up to 10m [default: 60s].
+    #[arg(long, value_name = "DURATION|off")]
+    pub circuit_retry: Option<SpanOrOff>,
+    /// Starts under way at once [default: 64].
+    #[arg(long, value_name = "COUNT")]
+    pub max_concurrent_starts: Option<u32>,
+    /// Instances of one pattern that are replaced at once [default: 1].
+    #[arg(long, value_name = "COUNT")]
+    pub max_unavailable: Option<u32>,
+    /// Where the ports of processes come from [default: 15000-32767].
+    #[arg(long, value_name = "LOW-HIGH")]
+    pub port_range: Option<PortRange>,
+    /// What becomes of the processes when the launcher is told to end [default: terminate, detach in production].
+    #[arg(long, value_name = "WHAT")]
+    pub on_exit: Option<OnExit>,
+    /// Variables of the launcher's own environment that processes are given too.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub inherit_env: Option<Vec<VariableName>>,
+    /// The cores of a process whose file and manifest name no limit [default: off, 2.0 in production].
+    #[arg(long, value_name = "CORES|off")]
+    pub cpu_limit: Option<CoresOrOff>,
+    /// The memory of a process whose file and manifest name no limit [default: off, 1Gi in production].
+    #[arg(long, value_name = "SIZE|off")]
+    pub memory_limit: Option<SizeOrOff>,
+    /// How log lines are written [default: auto].
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// Where the cgroups of processes are made [default: auto].
+    #[arg(long, value_name = "auto|off|PATH")]
+    pub cgroup: Option<CgroupSetting>,
+}
+
+macro_rules! layered {
+    ($upper:ident over $lower:ident: $($field:ident)*) => {
+        Settings { $($field: $upper.$field.or($lower.$field),)* }
+    };
+}
+
+impl Settings {
+    /// These settings, and where they say nothing, those of `lower`. The desired roots of a layer are one setting.
+    #[must_use]
+    pub fn over(self, mut lower: Self) -> Self {
+        let upper = self;
+        if upper.desired.is_some() || upper.desired_dir.is_some() {
+            lower.desired = None;
+            lower.desired_dir = None;
+        }
+        layered!(upper over lower:
+            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen http_port http_listen
+            isolation profile resync_interval backoff_period max_errors stable_after circuit_retry
+            max_concurrent_starts max_unavailable port_range on_exit inherit_env cpu_limit memory_limit
+            log_format log_level cgroup
+        )
+    }
+
+    /// These settings with relative paths read from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        let Self { patterns_dir, desired_dir, desired, launch_dir, state_dir, .. } = &mut self;
+        let paths = [patterns_dir, launch_dir, state_dir].into_iter().flatten();
+        let roots = desired.iter_mut().flatten().map(|root| &mut root.path);
+        for path in paths.chain(desired_dir.iter_mut().flatten()).chain(roots) {
+            if folder.as_os_str().is_empty() || folder == Path::new(".") {
+                continue;
+            }
+            *path = folder.join(&*path);
+        }
+        self
+    }
+}
+
+/// A folder of instance files, and what it may declare.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredRoot {
+    /// The folder.
+    pub path: PathBuf,
+    /// The namespaces it may declare; any when absent.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub namespaces: Option<Vec<Namespace>>,
+    /// The patterns it may declare; any when absent.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub patterns: Option<Vec<PatternName>>,
+}
+
+impl DesiredRoot {
+    /// A folder that may declare anything.
+    pub fn open(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), namespaces: None, patterns: None }
+    }
+}
+
+impl FromStr for DesiredRoot {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut root = Self::open("");
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("path", path)) if !path.is_empty() => root.path = path.into(),
+                Some(("namespaces", names)) => root.namespaces = Some(names_of(names)?),
+                Some(("patterns", names)) => root.patterns = Some(names_of(names)?),
+                _ => return Err("write it as path=DIR,namespaces=A:B,patterns=C:D".to_owned()),
+            }
+        }
+        if root.path.as_os_str().is_empty() { Err("it needs path=DIR".to_owned()) } else { Ok(root) }
+    }
+}
+
+fn names_of<T: FromStr<Err = String>>(names: &str) -> Result<Vec<T>, String> {
+    names.split(':').map(str::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upper_layer_wins_setting_by_setting() {
+        let upper = Settings { max_errors: Some(3), ..Settings::default() };
+        let lower = Settings { max_errors: Some(9), max_unavailable: Some(2), ..Settings::default() };
+        let both = upper.over(lower);
+        assert_eq!((both.max_errors, both.max_unavailable), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn the_desired_roots_of_a_layer_are_one_setting() {
+        let upper = Settings { desired_dir: Some(vec!["a".into()]), ..Settings::default() };
+        let lower = Settings { desired: Some(vec![DesiredRoot::open("b")]), ..Settings::default() };
+        assert_eq!(upper.clone().over(lower), upper);
+    }
+
+    #[test]
+    fn a_narrowed_root_reads_from_one_argument() {
+        let root: DesiredRoot = "path=/srv/team-a,namespaces=a:b,patterns=consumer".parse().unwrap();
+        assert_eq!(root.path, Path::new("/srv/team-a"));
+        assert_eq!(root.namespaces.map(|names| names.len()), Some(2));
+        for bad in ["", "/srv", "namespaces=a", "path=", "path=x,names=y", "path=x,namespaces=a..b"] {
+            assert!(bad.parse::<DesiredRoot>().is_err(), "{bad}");
+        }
+    }
+}

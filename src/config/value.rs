@@ -1,0 +1,323 @@
+//! The values of settings as people write them: each is read from text, and the same text is read everywhere.
+
+use crate::model::{environment, units};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// Reads a value from a string or a number of a configuration file, through its `FromStr`.
+fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = String>,
+    D: Deserializer<'de>,
+{
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr<Err = String>> de::Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("text or a number")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+            number.to_string().parse().map_err(E::custom)
+        }
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            number.to_string().parse().map_err(E::custom)
+        }
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+            number.to_string().parse().map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_any(Text(PhantomData))
+}
+
+macro_rules! text_value {
+    ($name:ident, $types:tt, $description:literal, $example:tt) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                from_text(deserializer)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": $types, "description": $description, "examples": [$example] })
+            }
+        }
+    };
+}
+
+/// A length of time: `30s`, `1m30s`, `500ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        units::parse_duration(text).map(Self)
+    }
+}
+
+text_value!(Span, "string", "A duration such as 30s, 1m30s or 500ms.", "30s");
+
+/// A length of time, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanOrOff(pub Option<Duration>);
+
+impl FromStr for SpanOrOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        or_off(text, units::parse_duration).map(Self)
+    }
+}
+
+text_value!(SpanOrOff, "string", "A duration such as 1m, or off.", "1m");
+
+/// A TCP port, or `off`. Port 0 lets the system choose one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortOrOff(pub Option<u16>);
+
+impl FromStr for PortOrOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        or_off(text, port).map(Self)
+    }
+}
+
+text_value!(PortOrOff, ["integer", "string"], "A port from 0 (any) to 65535, or off.", 9092);
+
+/// Cores in thousandths, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoresOrOff(pub Option<u64>);
+
+impl FromStr for CoresOrOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        or_off(text, cores).map(Self)
+    }
+}
+
+text_value!(CoresOrOff, ["number", "string"], "A number of cores such as 0.5 or 2.0, or off.", 2.0);
+
+/// Bytes, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeOrOff(pub Option<u64>);
+
+impl FromStr for SizeOrOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match or_off(text, units::parse_size)? {
+            Some(0) => Err("a memory limit is more than nothing; write off for no limit".to_owned()),
+            size => Ok(Self(size)),
+        }
+    }
+}
+
+text_value!(SizeOrOff, ["integer", "string"], "A size such as 256Mi or 1Gi, or off.", "1Gi");
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange(pub u16, pub u16);
+
+impl FromStr for PortRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (low, high) = text
+            .split_once(['-', '–'])
+            .ok_or_else(|| format!("'{}' is not a range of ports; write it as 15000-32767", echo(text)))?;
+        let (low, high) = (port(low.trim())?, port(high.trim())?);
+        if low == 0 || high <= low {
+            return Err(format!("{low}-{high} is not a range of two or more ports; write it as 15000-32767"));
+        }
+        Ok(Self(low, high))
+    }
+}
+
+text_value!(PortRange, "string", "Two ports, both included, such as 15000-32767.", "15000-32767");
+
+/// Where the cgroups of processes are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CgroupSetting {
+    /// Below the launcher's own cgroup, where a v2 hierarchy is writable.
+    Auto,
+    /// Nowhere: processes are tracked by process group.
+    Off,
+    /// Below this folder.
+    Path(PathBuf),
+}
+
+impl FromStr for CgroupSetting {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            path if path.starts_with('/') => Ok(Self::Path(path.into())),
+            other => Err(format!("'{}' is neither auto, off nor an absolute path", echo(other))),
+        }
+    }
+}
+
+text_value!(CgroupSetting, "string", "auto, off, or an absolute path in a cgroup v2 hierarchy.", "auto");
+
+/// What is logged: a level, or levels by module as `tracing` filters write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLevel(pub String);
+
+impl FromStr for LogLevel {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match EnvFilter::builder().parse(text) {
+            Ok(_) if !text.trim().is_empty() => Ok(Self(text.to_owned())),
+            _ => Err(format!("'{}' is not a level; use error, warn, info, debug or trace", echo(text))),
+        }
+    }
+}
+
+text_value!(LogLevel, "string", "error, warn, info, debug or trace; also by module: info,hyper=warn.", "info");
+
+/// The name of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariableName(pub String);
+
+impl FromStr for VariableName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if environment::is_variable_name(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("'{}' is not the name of an environment variable", echo(text)))
+        }
+    }
+}
+
+text_value!(VariableName, "string", "The name of an environment variable.", "SSL_CERT_FILE");
+
+/// What the launcher does with its processes when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// End every process gracefully.
+    Terminate,
+    /// Leave every process running, to be taken over by the next launcher.
+    Detach,
+}
+
+impl OnExit {
+    /// The name as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Detach => "detach",
+        }
+    }
+}
+
+/// A set of defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Quick to look again, ends its processes when it ends.
+    Development,
+    /// Calmer, limits each process, leaves processes running when it ends.
+    Production,
+}
+
+impl Profile {
+    /// The name as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people, coloured on a terminal.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn echo(text: &str) -> String {
+    crate::error::Error::echo(text)
+}
+
+fn or_off<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text == "off" { Ok(None) } else { read(text).map(Some).map_err(|reason| format!("{reason}, or off")) }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("'{}' is not a port; write a number from 0 to 65535", echo(text)))
+}
+
+/// The most cores a limit may name; far more than any machine has.
+const CORES_LIMIT: f64 = 65_536.0;
+
+fn cores(text: &str) -> Result<u64, String> {
+    let number: f64 = text.parse().unwrap_or(f64::NAN);
+    if !(0.001..=CORES_LIMIT).contains(&number) {
+        return Err(format!("'{}' is not a number of cores; write it as 0.5 or 2.0", echo(text)));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range above keeps it between 1 and 65,536,000"
+    )]
+    Ok((number * 1000.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_range_has_at_least_two_ports() {
+        assert_eq!("15000-32767".parse(), Ok(PortRange(15_000, 32_767)));
+        assert_eq!("15000 – 15001".parse(), Ok(PortRange(15_000, 15_001)));
+        for bad in ["", "1", "0-5", "5-5", "6-5", "1-70000", "a-b"] {
+            assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn off_is_a_value_of_what_can_be_off() {
+        assert_eq!("off".parse(), Ok(SpanOrOff(None)));
+        assert_eq!("off".parse(), Ok(PortOrOff(None)));
+        assert_eq!("0.5".parse(), Ok(CoresOrOff(Some(500))));
+        assert_eq!("1Gi".parse(), Ok(SizeOrOff(Some(1 << 30))));
+        assert!("never".parse::<SpanOrOff>().unwrap_err().ends_with("or off"));
+        for bad in ["0", "-1", "nan", "inf", "1e9"] {
+            assert!(bad.parse::<CoresOrOff>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_checked_when_it_is_read() {
+        assert!("info".parse::<LogLevel>().is_ok());
+        assert!("info,hyper=warn".parse::<LogLevel>().is_ok());
+        for bad in ["", "a=b=c", "info,hyper=loud"] {
+            assert!(bad.parse::<LogLevel>().is_err(), "{bad}");
+        }
+    }
+}

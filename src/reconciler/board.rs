@@ -1,0 +1,178 @@
+//! What the loop has published: anyone may read it at any time, without waiting for the loop.
+//!
+//! The keys lie in many small maps, each replaced as a whole: a change copies some forty pointers when there are ten
+//! thousand keys, and a reader takes no lock.
+
+use crate::model::{DesiredStatus, Key, KeyStatus, Moment};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How many maps: at ten thousand keys each has about forty.
+const SHARDS: usize = 256;
+
+type Shard = HashMap<Key, Arc<KeyStatus>>;
+
+/// A change of one key: its status now, or that it is gone.
+pub type KeyChange = (Key, Option<Arc<KeyStatus>>);
+
+/// The published view of everything. One writer, any number of readers.
+#[derive(Debug)]
+pub struct Board {
+    shards: Box<[ArcSwap<Shard>]>,
+    desired: ArcSwap<DesiredStatus>,
+    adopted: AtomicBool,
+    started: Moment,
+    /// Milliseconds from the start to the last turn of the loop.
+    beat: AtomicU64,
+}
+
+impl Board {
+    /// An empty board of a launcher that started at `started`.
+    pub fn new(started: Moment) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            desired: ArcSwap::default(),
+            adopted: AtomicBool::new(false),
+            started,
+            beat: AtomicU64::new(0),
+        }
+    }
+
+    /// Where a key stands.
+    pub fn status(&self, key: &Key) -> Option<Arc<KeyStatus>> {
+        self.shards[shard_of(key)].load().get(key).map(Arc::clone)
+    }
+
+    /// Where every key stands, in no order.
+    pub fn statuses(&self) -> Vec<Arc<KeyStatus>> {
+        self.shards.iter().flat_map(|shard| shard.load().values().map(Arc::clone).collect::<Vec<_>>()).collect()
+    }
+
+    /// How the reading of the desired directories went.
+    pub fn desired(&self) -> Arc<DesiredStatus> {
+        self.desired.load_full()
+    }
+
+    /// Whether what the last launcher left has been taken over.
+    pub fn adopted(&self) -> bool {
+        self.adopted.load(Ordering::Acquire)
+    }
+
+    /// How long the launcher has been running.
+    pub fn uptime(&self, now: Moment) -> Duration {
+        now.since(self.started)
+    }
+
+    /// How long ago the loop last turned.
+    pub fn since_last_turn(&self, now: Moment) -> Duration {
+        self.uptime(now).saturating_sub(Duration::from_millis(self.beat.load(Ordering::Relaxed)))
+    }
+
+    /// Takes in changes of keys.
+    pub(crate) fn publish(&self, changes: &[KeyChange]) {
+        let mut by_shard: HashMap<usize, Vec<&KeyChange>> = HashMap::new();
+        for change in changes {
+            by_shard.entry(shard_of(&change.0)).or_default().push(change);
+        }
+        for (shard, changes) in by_shard {
+            let mut next = Shard::clone(&self.shards[shard].load());
+            for (key, status) in changes {
+                match status {
+                    Some(status) => drop(next.insert(key.clone(), Arc::clone(status))),
+                    None => drop(next.remove(key)),
+                }
+            }
+            self.shards[shard].store(Arc::new(next));
+        }
+    }
+
+    /// Takes in how the reading of the desired directories went.
+    pub(crate) fn publish_desired(&self, desired: Arc<DesiredStatus>) {
+        self.desired.store(desired);
+    }
+
+    /// Says that what the last launcher left has been taken over.
+    pub(crate) fn set_adopted(&self) {
+        self.adopted.store(true, Ordering::Release);
+    }
+
+    /// Says that the loop turns.
+    pub(crate) fn beat(&self, now: Moment) {
+        let millis = u64::try_from(self.uptime(now).as_millis()).unwrap_or(u64::MAX);
+        self.beat.store(millis, Ordering::Relaxed);
+    }
+}
+
+fn shard_of(key: &Key) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::{BootId, DesiredState, Generation, IsolationLevel, ProcessState, VerdictStatus};
+
+    /// A running key.
+    pub(crate) fn running(id: &str) -> KeyStatus {
+        let key = Key::parse(id).unwrap();
+        KeyStatus {
+            pattern_name: key.pattern().to_owned(),
+            namespace: key.namespace().to_owned(),
+            session_id: String::new(),
+            isolation: IsolationLevel::Namespace,
+            desired: Some(DesiredState::Running),
+            state: ProcessState::Running,
+            healthy: true,
+            pid: Some(4711),
+            run_id: None,
+            started_at_boot_seconds: Some(10.0),
+            ports: None,
+            address: Some("127.0.0.1:15000".to_owned()),
+            tracking: None,
+            generation: Generation(1),
+            observed_generation: Generation(1),
+            error_count: 0,
+            restart_count: 0,
+            circuit_open: false,
+            last_error: None,
+            declared_at: None,
+            verdict: VerdictStatus { action: "none".to_owned(), reason: String::new(), looks_again_in_seconds: None },
+            conditions: Vec::new(),
+            process_id: key,
+        }
+    }
+
+    /// A moment of the only boot of these tests.
+    pub(crate) fn at(seconds: u64) -> Moment {
+        Moment::new(BootId::from_u128(1), Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_is_published_is_read_and_what_is_gone_is_not() {
+        let board = Board::new(at(0));
+        let statuses: Vec<Arc<KeyStatus>> = (0..1_000).map(|n| Arc::new(running(&format!("ns:t{n}:a")))).collect();
+        let changes: Vec<KeyChange> =
+            statuses.iter().map(|status| (status.process_id.clone(), Some(Arc::clone(status)))).collect();
+        board.publish(&changes);
+        assert_eq!(board.statuses().len(), 1_000);
+        let first = &changes[0].0;
+        assert_eq!(board.status(first).map(|status| status.pid), Some(Some(4711)));
+        board.publish(&[(first.clone(), None)]);
+        assert_eq!(board.status(first), None);
+        assert_eq!(board.statuses().len(), 999);
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_seen() {
+        let board = Board::new(at(100));
+        board.beat(at(130));
+        assert_eq!(board.since_last_turn(at(131)), Duration::from_secs(1));
+        assert_eq!(board.since_last_turn(at(190)), Duration::from_secs(60));
+    }
+}
