@@ -1,14 +1,47 @@
-//! What is on disk about keys and runs.
+//! What is on disk about keys and runs, so that the next launcher knows what this one did.
+//!
+//! **Memories** (one per declared key) are lines of one append-only log, `memory.log`. One thread writes them in
+//! groups, each group one write and one `fdatasync`; a caller only leaves its change behind. A disk that cannot be
+//! written keeps nothing from running: changes wait, are tried again, and [`Records::health`] says so.
+//!
+//! **Run records** (one per run) are files of their own below `runs/`, written before a child is released and removed
+//! when its tree is gone. They matter only within one boot, so none is synced; each is one write and one rename to a
+//! name that did not exist, since replacing a file makes some file systems write the old one back first.
+//!
+//! Both are JSON with a version and a checksum, see [`frame`]. Both hold secrets: files are `0600`, folders `0700`.
 
-use crate::error::{Error, Result};
+mod frame;
+mod log;
+mod queue;
+mod runs;
+mod writer;
+
+use crate::error::{Code, Error, Result};
 use crate::model::{BootId, Key, Memory, RunId, RunRecord};
+use log::{MemoryLog, Op};
+use queue::Queue;
+use runs::RunFiles;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use writer::Writer;
 
-/// The records of one state folder.
+/// The name of the log of memories in the state folder.
+pub const MEMORY_LOG: &str = "memory.log";
+/// The name of the folder of run records in the state folder.
+pub const RUNS_FOLDER: &str = "runs";
+
+/// The records of one state folder. Dropping it writes what is left, once, and ends the writing thread.
 #[derive(Debug)]
-pub struct Records {}
+pub struct Records {
+    queue: Arc<Queue>,
+    runs: RunFiles,
+    _writer: Writer,
+}
 
-/// What the records said when they were opened.
+/// What the records said when they were read.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// What is remembered about each key, one memory a key, in key order.
@@ -26,7 +59,7 @@ pub struct Loaded {
 pub struct RecordsHealth {
     /// Why the last write failed; `None` while the records are writable.
     pub error: Option<Error>,
-    /// Changes that are not on disk yet.
+    /// Changes that are not on disk yet, at most one for each key.
     pub pending: usize,
 }
 
@@ -41,49 +74,96 @@ impl Records {
     /// Opens the records of a state folder, which is made when it is absent, reads them, and starts the thread that
     /// writes memories. The caller holds the lock of the state folder. Run records of another boot than `boot` that
     /// cannot be read are removed, since nothing of that boot lives.
+    ///
+    /// Fails with `STORE_UNAVAILABLE` when the folder cannot be read or written, or a newer launcher wrote the log.
     pub fn open(state_dir: &Path, boot: BootId) -> Result<(Self, Loaded)> {
-        let _ = (state_dir, boot);
-        unimplemented!()
+        make_folder(state_dir)?;
+        let (log, history) = MemoryLog::open(&state_dir.join(MEMORY_LOG))?;
+        let mut loaded = Loaded { memories: history.memories, notices: history.damage, ..Loaded::default() };
+        let folder = state_dir.join(RUNS_FOLDER);
+        make_folder(&folder)?;
+        let runs = RunFiles::open(&folder, boot, &mut loaded)?;
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::start(log, Arc::clone(&queue))
+            .map_err(|error| unavailable("The thread that writes records cannot be started", state_dir, &error))?;
+        Ok((Self { queue, runs, _writer: writer }, loaded))
     }
 
-    /// Remembers this about its key, soon: never blocks, never fails.
+    /// Remembers this about its key, soon: never blocks on the disk, never fails.
     pub fn save_memory(&self, memory: Memory) {
-        drop(memory);
-        unimplemented!()
+        self.queue.push(Op::Save(Box::new(memory)));
     }
 
-    /// Forgets a key, soon: never blocks, never fails.
+    /// Forgets a key, soon: never blocks on the disk, never fails.
     pub fn drop_memory(&self, key: Key) {
-        drop(key);
-        unimplemented!()
+        self.queue.push(Op::Drop(key));
     }
 
-    /// Returns once everything said before is on disk, or could not be written.
+    /// Returns once everything said before is on disk. Fails with `STORE_UNAVAILABLE` when a write failed meanwhile;
+    /// what could not be written is tried again all the same.
     pub async fn flush(&self) -> Result<()> {
-        unimplemented!()
+        let (answer, answered) = oneshot::channel();
+        self.queue.ask(answer);
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::new(Code::InternalError, "The thread that writes records is gone")))
     }
 
     /// Whether memories reach the disk.
     pub fn health(&self) -> RecordsHealth {
-        unimplemented!()
+        self.queue.health()
     }
 
     /// Writes the record of a run, or writes it again. About 40 µs of file system calls, no sync: the record is scoped
-    /// to the boot. A full disk is `STORE_UNAVAILABLE`, and the record is as it was before.
+    /// to the boot. A full disk is `STORE_UNAVAILABLE`, and what was recorded before is still recorded.
     pub fn save_run(&self, record: &RunRecord) -> Result<()> {
-        let _ = record;
-        unimplemented!()
+        self.runs.save(record)
     }
 
     /// Removes the record of a run; one that is not there is no error.
     pub fn drop_run(&self, key: &Key, run: RunId) -> Result<()> {
-        let _ = (key, run);
-        unimplemented!()
+        self.runs.remove(key, run)
     }
 }
 
-/// Reads the records beside a launcher that may be running: writes, locks and repairs nothing.
+/// Reads the records beside a launcher that may be running: writes, locks and repairs nothing. A folder that does not
+/// exist holds no records.
 pub fn load_readonly(state_dir: &Path, boot: BootId) -> Result<Loaded> {
-    let _ = (state_dir, boot);
-    unimplemented!()
+    let history = log::read(&state_dir.join(MEMORY_LOG))?;
+    let mut loaded = Loaded { memories: history.memories, notices: history.damage, ..Loaded::default() };
+    runs::read(&state_dir.join(RUNS_FOLDER), boot, &mut loaded)?;
+    Ok(loaded)
 }
+
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unavailable("The state folder cannot be made", folder, &error))
+}
+
+/// The error of a file operation on a record, with what to do about this one.
+fn unavailable(message: &str, path: &Path, error: &io::Error) -> Error {
+    let shown = path.display();
+    let suggestion = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free space there; df -h {shown} shows what is left")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "make it writable again, or choose another folder with --state-dir; findmnt -T {shown} shows the mount"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "let the launcher's user own it, or choose another folder with --state-dir; ls -ld {shown} shows the owner"
+            )
+        }
+        _ => format!("look at the folder with ls -ld {shown}, or choose another with --state-dir"),
+    };
+    Error::new(Code::StoreUnavailable, message).with("path", shown).because(error.to_string()).suggest(suggestion)
+}
+
+#[cfg(test)]
+mod tests;
