@@ -1,1 +1,21 @@
-//! The real daemon, real children, a real directory.
+//! The real daemon, real children, real files: one module per thing that a user relies on.
+//!
+//! Tests whose path contains `alone` keep the whole machine busy, or measure; nextest runs them by themselves.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stderr, reason = "what the machine lacks, and what a failed daemon logged, is told to people")]
+
+mod check_and_plan;
+mod circuit;
+mod crash_alone;
+mod drift;
+mod ending;
+mod given;
+mod health;
+mod init_and_schema;
+mod lifecycle;
+mod locks;
+mod prune;
+mod roots;
+mod scale_alone;
+mod world;

@@ -1,0 +1,76 @@
+//! Probes of each type, and what follows from them.
+
+use crate::world::World;
+use crate::world::wait::{now, since};
+
+#[test]
+fn each_type_of_probe_finds_a_healthy_process_healthy() {
+    let world = World::new();
+    let probes = [
+        ("http", "healthcheck: { type: http, path: /health }"),
+        ("tcp", "healthcheck: { type: tcp }"),
+        ("exec", "healthcheck: { type: exec, command: [sh, -c, 'test \"$NAMESPACE\" = a && test -x ./exec'] }"),
+        ("grpc", "healthcheck: { type: grpc }"),
+    ];
+    for (name, more) in probes {
+        let example = if name == "grpc" { "grpc_health" } else { "hello" };
+        world.pattern(name, example, more);
+        world.desire(&format!("{name}.yaml"), &format!("pattern: {name}\nnamespace: a\n"));
+    }
+    let daemon = world.start();
+    daemon.all_settled(4);
+}
+
+#[test]
+fn each_type_of_probe_finds_a_process_that_does_not_serve_unhealthy() {
+    let world = World::new();
+    let wait = "interval: 100ms, timeout: 200ms, startup_timeout: 500ms";
+    let probes = [
+        ("http", "path: /health"),
+        ("tcp", "type: tcp"),
+        ("exec", "type: exec, command: ['false']"),
+        ("grpc", "type: grpc"),
+    ];
+    for (name, probe) in probes {
+        world.pattern(name, "sleeper", &format!("healthcheck: {{ {probe}, {wait} }}"));
+        world.desire(&format!("{name}.yaml"), &format!("pattern: {name}\nnamespace: a\n"));
+    }
+    let daemon = world.start();
+    daemon.wait("each has failed to start", |status| {
+        let failed = |key: &&pattern_launcher::model::KeyStatus| {
+            key.last_error.as_ref().is_some_and(|error| error.contains("PROCESS_START_FAILED"))
+        };
+        (status.instances.iter().filter(failed).count() == 4).then_some(())
+    });
+    assert_eq!(daemon.status().unwrap().settled_count(), 0);
+}
+
+#[test]
+fn a_healthy_process_that_falls_ill_is_restarted_past_its_threshold() {
+    for (name, then) in [("ill", "unhealthy"), ("hung", "hang")] {
+        let world = World::new();
+        let probe = "healthcheck: { path: /, interval: 100ms, timeout: 100ms, failure_threshold: 3 }";
+        world.pattern(name, "flaky", &format!("args: [\"--after-ms\", \"500\", \"--then\", \"{then}\"]\n{probe}"));
+        world.desire("a.yaml", &format!("pattern: {name}\nnamespace: a\nconfig: {{}}\n"));
+        let daemon = world.start();
+        let id = format!("ns:a:{name}");
+        let first = daemon.settled(&id);
+        daemon.wait("it is restarted", |status| status.settled(&id).filter(|pid| *pid != first));
+        let status = daemon.status().unwrap();
+        let error = status.key(&id).unwrap().last_error.clone().unwrap();
+        assert!(error.contains("HEALTH_CHECK_FAILED"), "{error}");
+    }
+}
+
+#[test]
+fn a_service_is_noticed_as_soon_as_it_serves() {
+    let world = World::new();
+    // The interval says how often a healthy process is asked; a starting one is asked quickly.
+    world.pattern("hello", "hello", "healthcheck: { path: /health, interval: 10m }");
+    let daemon = world.start();
+    let before = now();
+    world.desire("a.yaml", "pattern: hello\nnamespace: a\n");
+    daemon.settled("ns:a:hello");
+    let took = since(before);
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+}

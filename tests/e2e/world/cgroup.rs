@@ -1,0 +1,64 @@
+//! A cgroup for one test, so that what a killed daemon leaves can be found and removed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A v2 cgroup below the one that the tests run in. Dropping it kills what is in it and removes it.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes one; `None` where no v2 hierarchy can be written.
+    pub(crate) fn create() -> Option<Self> {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = own()?.join(format!("launcher-e2e-{}-{number}", std::process::id()));
+        match fs::create_dir(&path) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                eprintln!("no cgroup for this test ({error}): the daemon tracks by process group");
+                None
+            }
+        }
+    }
+
+    /// Where it is in the file system.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Absent before Linux 5.14; then only what lives keeps the folder, and the world has killed that.
+        drop(fs::write(self.0.join("cgroup.kill"), "1"));
+        let gone = super::within(Duration::from_secs(5), || {
+            remove(&self.0);
+            !self.0.exists()
+        });
+        if !gone {
+            eprintln!("{} cannot be removed", self.0.display());
+        }
+    }
+}
+
+/// Removes a cgroup and those below it, as far as they are empty.
+fn remove(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(cgroup));
+}
+
+/// The v2 cgroup that this process is in, as a path of the file system.
+fn own() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2")?;
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let within = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(mount[1]).join(within))
+}
