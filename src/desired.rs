@@ -3,6 +3,8 @@
 //! Pure: `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `settle`, `guard`, `owner`. With I/O:
 //! `scan`, `watch`, `registry`, `store`.
 
+mod fields;
+mod format;
 pub mod instance_file;
 pub mod manifest;
 pub mod registry;
@@ -11,6 +13,7 @@ pub mod root;
 pub mod schema;
 pub mod spec;
 pub mod store;
+pub mod yaml;
 
 pub use instance_file::{Author, parse_instances};
 pub use manifest::parse_manifest;
