@@ -13,5 +13,7 @@ pub mod plan;
 pub mod probe;
 pub mod reconciler;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::{Code, Error, Result};

@@ -164,8 +164,12 @@ pub struct RunRecord {
 /// A stop under way: it survives the launcher, so that a grace period never starts again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopProgress {
-    /// When the stop signal was sent.
+    /// When the stop was decided.
     pub since: Moment,
     /// When the whole tree is killed; it only ever moves nearer.
     pub deadline: Moment,
+    /// Whether the stop signal is known to have been sent. A launcher that dies between this record and the signal
+    /// leaves it false, and the next one sends the signal.
+    #[serde(default)]
+    pub signalled: bool,
 }

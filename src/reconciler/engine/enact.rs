@@ -51,7 +51,7 @@ impl Engine {
         self.dirty.insert(key.clone());
     }
 
-    /// Begins a stop: its deadline is recorded before the signal is sent.
+    /// Begins a stop: it is on record before the signal is sent.
     pub(super) fn stop(&mut self, key: &Key, cause: StopCause, now: Moment, dice: &mut dyn Dice) {
         if matches!(cause, StopCause::StartupTimeout | StopCause::Unhealthy) {
             self.fail_health(key, cause, now, dice);
@@ -61,20 +61,38 @@ impl Engine {
         let memory = &mut entry.observed.memory;
         let supervision = &memory.instance.content.supervision;
         let grace = if self.shutdown == Some(Pace::Hastened) { Duration::ZERO } else { supervision.grace_period };
-        run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace) });
-        let (id, signal) = (run.record.run, supervision.stop_signal);
-        self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
+        run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: false });
+        let id = run.record.run;
         self.effects.push(Effect::StopProbe { key: key.clone(), run: id });
-        self.effects.push(Effect::Signal { key: key.clone(), run: id, signal });
         entry.stop_cause = Some(cause);
         entry.recovering |= cause == StopCause::Unhealthy;
         if cause == StopCause::Drift(Drift::Pattern) && memory.rollout == Rollout::None {
             memory.rollout = Rollout::Replacing;
             entry.memory_changed = true;
         }
+        self.ask_to_end(key, now);
         self.starts.release(key);
         self.note(NoteLevel::Info, key, Some(id), "process asked to end", cause.to_string());
         self.dirty.insert(key.clone());
+    }
+
+    /// Sends the stop signal. It is on record before that, so that survivors of the main process keep their grace
+    /// period, and after it, so that no later launcher sends it again.
+    pub(super) fn ask_to_end(&mut self, key: &Key, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Phase::Running(run) = &mut entry.observed.phase else { return };
+        let Some(stop) = run.record.stop.as_mut().filter(|stop| !stop.signalled) else { return };
+        // The grace period begins with the signal, however long ago the stop was decided.
+        let grace = stop.deadline.since(stop.since);
+        *stop = StopProgress { since: now, deadline: now.after(grace), signalled: false };
+        let before = Box::new(run.record.clone());
+        let mut after = before.clone();
+        after.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: true });
+        run.record.stop = after.stop;
+        let signal = entry.observed.memory.instance.content.supervision.stop_signal;
+        self.effects.push(Effect::SaveRun(before));
+        self.effects.push(Effect::Signal { key: key.clone(), run: run.record.run, signal });
+        self.effects.push(Effect::SaveRun(after));
     }
 
     /// Counts a failed health check or start-up, once for a run.

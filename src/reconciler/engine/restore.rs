@@ -63,6 +63,7 @@ impl Engine {
         if !self.place(record, now) {
             return;
         }
+        self.ask_to_end(&key, now);
         self.probe(&key);
         self.note(NoteLevel::Info, &key, Some(run), "process adopted", format!("pid {pid} was found running"));
     }

@@ -1,0 +1,63 @@
+//! How the programs of the simulated machine behave.
+
+use crate::model::{ExitReason, Moment, ProcessIdentity, RunId};
+use std::time::Duration;
+
+/// What a program does once it is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// How long it takes to become healthy; `None` is never.
+    pub healthy_after: Option<Duration>,
+    /// How long it lives by itself, and how it then ends; `None` is for ever.
+    pub lives: Option<(Duration, ExitReason)>,
+    /// What it does when it is asked to end.
+    pub on_stop: OnStop,
+}
+
+impl Program {
+    /// A service that is healthy soon, runs for ever and ends when asked.
+    pub const SERVICE: Self = Self {
+        healthy_after: Some(Duration::from_millis(20)),
+        lives: None,
+        on_stop: OnStop::Ends(Duration::from_millis(5)),
+    };
+    /// A program that crashes soon after each start.
+    pub const CRASHER: Self = Self { lives: Some((Duration::from_millis(30), ExitReason::Code(1))), ..Self::SERVICE };
+}
+
+/// What a program does when it is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    /// It ends after this long, with all its children.
+    Ends(Duration),
+    /// Its main process ends after this long and leaves children behind.
+    Leaks(Duration),
+    /// It goes on.
+    Ignores,
+}
+
+/// A process tree of the simulated machine.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) run: RunId,
+    pub(super) identity: ProcessIdentity,
+    pub(super) program: Program,
+    /// Held before its exec by a launcher of this epoch; it ends with it.
+    pub(super) held_by: Option<u64>,
+    pub(super) main_lives: bool,
+    pub(super) children_live: bool,
+    pub(super) executed: Option<Moment>,
+    pub(super) asked_to_end: Option<Moment>,
+    pub(super) exit: ExitReason,
+}
+
+impl Process {
+    pub(super) const fn lives(&self) -> bool {
+        self.main_lives || self.children_live
+    }
+
+    pub(super) fn is_healthy(&self, now: Moment) -> bool {
+        self.main_lives
+            && matches!((self.executed, self.program.healthy_after), (Some(at), Some(after)) if now.since(at) >= after)
+    }
+}

@@ -1,0 +1,368 @@
+//! Scenarios of the simulated machine: hours of virtual time.
+
+use super::{Chance, OnStop, Program, Settings, World};
+use crate::model::{
+    Content, DesiredState, ExitReason, HealthCheck, Instance, Isolation, Key, LaunchSpec, Namespace, Origin,
+    PatternName, PatternRevision, Policy, ProbeTarget, ProcessState, Resources, RestartPolicy, Secret, StopSignal,
+    Supervision,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An instance of `pattern` for `tenant`: `version` is the pattern's, `config` its own.
+pub(super) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -> Instance {
+    let pattern = PatternName::new(pattern).expect("name");
+    let isolation = Isolation::Namespace(Namespace::new(tenant).expect("name"));
+    let healthcheck = HealthCheck {
+        target: ProbeTarget::Tcp,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        failure_threshold: 3,
+        success_threshold: 1,
+        startup_timeout: Duration::from_secs(30),
+    };
+    Instance {
+        key: isolation.key(&pattern),
+        content: Content {
+            launch: Arc::new(LaunchSpec {
+                pattern: PatternRevision {
+                    version: version.to_string(),
+                    folder: format!("/patterns/{pattern}").into(),
+                    executable: "./run".to_owned(),
+                    digest: None,
+                    args: Vec::new(),
+                    environment: BTreeMap::new(),
+                    preferred_port: None,
+                },
+                config: BTreeMap::from([("CONFIG".to_owned(), Secret::new(config.to_string()))]),
+            }),
+            supervision: Supervision {
+                healthcheck: Some(healthcheck),
+                stop_signal: StopSignal::Term,
+                grace_period: Duration::from_secs(10),
+                restart: RestartPolicy::Always,
+                resources: Resources::default(),
+            },
+            state: DesiredState::Running,
+        },
+        origin: Origin { root: "/desired".into(), file: format!("{tenant}.yaml").into(), line: 1, api_managed: false },
+        pattern,
+        isolation,
+    }
+}
+
+fn world(seed: u64, settings: Settings) -> World {
+    let mut world = World::new(seed, Policy::default(), settings);
+    world.start_launcher();
+    world
+}
+
+fn assert_at_rest(world: &mut World) {
+    let found = world.check_at_rest();
+    let shown: Vec<String> = found.iter().take(5).map(ToString::to_string).collect();
+    let tail: Vec<&str> = world.trace().lines().rev().take(40).collect();
+    assert!(found.is_empty(), "{shown:#?}\nlast lines, newest first:\n{}", tail.join("\n"));
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_declared_runs_and_what_is_withdrawn_ends() {
+    let mut world = world(1, Settings::default());
+    for tenant in 0..20 {
+        world.declare(Arc::new(instance("p", &format!("t{tenant}"), 1, 1)));
+    }
+    world.run_for(MINUTE);
+    assert_eq!(world.pids().len(), 20);
+    assert_at_rest(&mut world);
+    let keys: Vec<Key> = world.disk.declared.keys().cloned().collect();
+    for key in &keys[..5] {
+        world.withdraw(key);
+    }
+    world.run_for(MINUTE);
+    assert_eq!(world.pids().len(), 15);
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_crash_is_followed_by_a_start_within_three_milliseconds() {
+    let mut world = world(2, Settings::default());
+    let instance = instance("p", "t", 1, 1);
+    let key = instance.key.clone();
+    world.declare(Arc::new(instance));
+    world.run_for(MINUTE);
+    let before = world.pids()[&key];
+    world.kill_child(&key);
+    world.run_for(Duration::from_millis(4));
+    assert_ne!(world.pids().get(&key), Some(&before));
+    assert!(world.pids().contains_key(&key));
+    assert_eq!(world.status(&key).expect("known").error_count, 1);
+    world.run_for(2 * MINUTE);
+    assert_eq!(world.status(&key).expect("known").error_count, 0, "stable_after ends the streak");
+}
+
+#[test]
+fn s10_the_circuit_opens_at_the_fifth_failure_and_is_tried_at_growing_distances() {
+    let mut world = world(3, Settings::default());
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    world.programs.insert(key.clone(), Program::CRASHER);
+    world.declare(Arc::new(declared));
+    world.run_for(MINUTE);
+    assert_eq!(world.starts(&key), 5);
+    let status = world.status(&key).expect("known");
+    assert_eq!((status.state, status.circuit_open), (ProcessState::Failed, true));
+    assert!(status.last_error.expect("told").contains("MAX_ERRORS_EXCEEDED"));
+    // Trials after 1, 2, 4, 8 and then every 10 minutes, each up to a tenth later.
+    world.run_for(70 * MINUTE);
+    let trials = world.starts(&key) - 5;
+    assert!((8..=10).contains(&trials), "{trials} trials in 71 minutes");
+    // The same content, written again, closes nothing; another content does.
+    world.declare(Arc::new(instance("p", "t", 1, 1)));
+    world.run_for(Duration::from_secs(1));
+    assert!(world.status(&key).expect("known").circuit_open);
+    world.programs.insert(key.clone(), Program::SERVICE);
+    world.declare(Arc::new(instance("p", "t", 2, 1)));
+    world.run_for(Duration::from_secs(1));
+    let status = world.status(&key).expect("known");
+    assert_eq!((status.state, status.circuit_open, status.error_count), (ProcessState::Running, false, 0));
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_half_open_trial_that_holds_closes_the_circuit() {
+    let mut world = world(4, Settings::default());
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    world.programs.insert(key.clone(), Program::CRASHER);
+    world.declare(Arc::new(declared));
+    world.run_for(Duration::from_secs(30));
+    assert!(world.status(&key).expect("known").circuit_open);
+    world.programs.insert(key.clone(), Program::SERVICE);
+    world.run_for(Duration::from_secs(70));
+    assert!(world.status(&key).expect("known").circuit_open, "it has not been healthy for stable_after");
+    world.run_for(MINUTE);
+    assert!(!world.status(&key).expect("known").circuit_open);
+}
+
+#[test]
+fn s7_a_stubborn_or_leaky_tree_is_killed_when_its_grace_is_over() {
+    let mut world = world(5, Settings::default());
+    for (tenant, on_stop) in [("a", OnStop::Ignores), ("b", OnStop::Leaks(Duration::from_millis(3)))] {
+        let declared = instance("p", tenant, 1, 1);
+        world.programs.insert(declared.key.clone(), Program { on_stop, ..Program::SERVICE });
+        world.declare(Arc::new(declared));
+    }
+    world.run_for(MINUTE);
+    let keys: Vec<Key> = world.disk.declared.keys().cloned().collect();
+    for key in &keys {
+        world.withdraw(key);
+    }
+    world.run_for(Duration::from_secs(9));
+    assert!(keys.iter().all(|key| world.status(key).is_some_and(|s| s.state == ProcessState::Terminating)));
+    world.run_for(Duration::from_secs(8));
+    assert!(keys.iter().all(|key| world.status(key).is_none()));
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn instances_of_a_changed_pattern_are_replaced_one_at_a_time() {
+    let mut world = world(6, Settings::default());
+    for tenant in 0..6 {
+        world.declare(Arc::new(instance("p", &format!("t{tenant}"), 1, 1)));
+    }
+    world.run_for(MINUTE);
+    for tenant in 0..6 {
+        world.declare(Arc::new(instance("p", &format!("t{tenant}"), 2, 1)));
+    }
+    for _ in 0..400 {
+        world.run_for(Duration::from_millis(1));
+        let healthy = world.disk.declared.keys().filter(|key| world.status(key).is_some_and(|s| s.healthy)).count();
+        assert!(healthy >= 5, "{healthy} of 6 are healthy");
+    }
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_replacement_that_fails_stops_the_rest_and_says_so() {
+    let mut world = world(7, Settings::default());
+    let tenants: Vec<String> = (0..4).map(|n| format!("t{n}")).collect();
+    for tenant in &tenants {
+        world.declare(Arc::new(instance("p", tenant, 1, 1)));
+    }
+    world.run_for(MINUTE);
+    let before = world.pids();
+    for tenant in &tenants {
+        let changed = instance("p", tenant, 2, 1);
+        world.programs.insert(changed.key.clone(), Program::CRASHER);
+        world.declare(Arc::new(changed));
+    }
+    world.run_for(5 * MINUTE);
+    let same = before.iter().filter(|(key, pid)| world.pids().get(*key) == Some(pid)).count();
+    assert_eq!(same, 3);
+    let blocked = before
+        .keys()
+        .filter_map(|key| world.status(key))
+        .filter(|status| status.conditions.iter().any(|condition| condition.kind == "RolloutBlocked"))
+        .count();
+    assert_eq!(blocked, 3);
+    for tenant in &tenants {
+        let fixed = instance("p", tenant, 3, 1);
+        world.programs.insert(fixed.key.clone(), Program::SERVICE);
+        world.declare(Arc::new(fixed));
+    }
+    world.run_for(MINUTE);
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_change_of_supervision_restarts_nothing() {
+    let mut world = world(8, Settings::default());
+    let mut declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    world.declare(Arc::new(declared.clone()));
+    world.run_for(MINUTE);
+    let before = world.pids();
+    if let Some(check) = &mut declared.content.supervision.healthcheck {
+        check.interval = Duration::from_secs(20);
+    }
+    declared.origin.file = "renamed.yaml".into();
+    world.declare(Arc::new(declared));
+    world.run_for(MINUTE);
+    assert_eq!(world.pids(), before);
+    assert_eq!(world.status(&key).expect("known").observed_generation.0, 2);
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_policy_of_on_failure_or_never_ends_with_the_exit_it_accepts() {
+    for (restart, exit, starts, state) in [
+        (RestartPolicy::OnFailure, ExitReason::Code(0), 1, ProcessState::Finished),
+        (RestartPolicy::OnFailure, ExitReason::Code(3), 5, ProcessState::Failed),
+        (RestartPolicy::OnFailure, ExitReason::Unknown, 5, ProcessState::Failed),
+        (RestartPolicy::Never, ExitReason::Code(3), 1, ProcessState::Finished),
+        (RestartPolicy::Always, ExitReason::Code(0), 5, ProcessState::Failed),
+    ] {
+        let mut world = world(9, Settings::default());
+        let mut declared = instance("p", "t", 1, 1);
+        declared.content.supervision.restart = restart;
+        let key = declared.key.clone();
+        let lives = Some((Duration::from_millis(50), exit));
+        world.programs.insert(key.clone(), Program { lives, ..Program::SERVICE });
+        world.declare(Arc::new(declared));
+        world.run_for(Duration::from_secs(30));
+        let status = world.status(&key).expect("known");
+        assert_eq!((world.starts(&key), status.state), (starts, state), "{restart:?} {exit:?}");
+        world.crash("to see whether it is remembered");
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.status(&key).expect("known").state, state, "{restart:?} {exit:?}");
+        assert_eq!(world.starts(&key), starts, "{restart:?} {exit:?}");
+    }
+}
+
+#[test]
+fn a_process_that_never_becomes_healthy_is_a_failed_start() {
+    let mut world = world(10, Settings::default());
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    world.programs.insert(key.clone(), Program { healthy_after: None, ..Program::SERVICE });
+    world.declare(Arc::new(declared));
+    world.run_for(Duration::from_secs(35));
+    assert_eq!(world.status(&key).expect("known").error_count, 1);
+    world.run_for(5 * MINUTE);
+    assert_eq!(world.status(&key).expect("known").state, ProcessState::Failed);
+}
+
+#[test]
+fn everything_starts_again_after_a_reboot() {
+    let mut world = world(11, Settings::default());
+    for tenant in 0..8 {
+        world.declare(Arc::new(instance("p", &format!("t{tenant}"), 1, 1)));
+    }
+    world.run_for(MINUTE);
+    world.reboot();
+    world.run_for(MINUTE);
+    assert_eq!(world.pids().len(), 8);
+    assert!(world.disk.declared.keys().all(|key| world.status(key).is_some_and(|s| s.error_count == 0)));
+    assert_at_rest(&mut world);
+}
+
+/// An unkind day: files change, children and launchers die, words are lost, ports are taken, probes cannot be sent.
+fn unkind_day(seed: u64) -> World {
+    let settings = Settings {
+        crash_once_in: 150,
+        port_taken_once_in: 20,
+        lose_word_once_in: 3,
+        probe_error_once_in: 10,
+        ..Settings::default()
+    };
+    let mut world = world(seed, settings);
+    let mut chance = Chance::new(seed ^ 0xdead_beef);
+    for _ in 0..120 {
+        let tenant = format!("t{}", chance.below(8));
+        let pattern = if chance.once_in(2) { "p" } else { "q" };
+        let (version, config) = (1 + chance.below_u32(3), 1 + chance.below_u32(2));
+        let mut changed = instance(pattern, &tenant, version, config);
+        if chance.once_in(6) {
+            changed.content.state = DesiredState::Stopped;
+        }
+        let key = changed.key.clone();
+        match chance.below(8) {
+            0 => world.withdraw(&key),
+            1 => world.kill_child(&key),
+            2 if chance.once_in(6) => world.reboot(),
+            _ => {
+                world.programs.insert(key, any_program(&mut chance));
+                world.declare(Arc::new(changed));
+            }
+        }
+        let limit = if chance.once_in(4) { 60_000 } else { 500 };
+        let pause = chance.up_to_millis(limit);
+        world.run_for(pause);
+    }
+    // In the end everything is kind: every program works, and nothing is changed any more.
+    world.settings = Settings::default();
+    let keys: Vec<Key> = world.disk.declared.keys().cloned().collect();
+    for key in keys {
+        world.programs.insert(key.clone(), Program::SERVICE);
+        let mut last = (*world.disk.declared[&key]).clone();
+        last.content.launch = Arc::new(LaunchSpec {
+            config: BTreeMap::from([("CONFIG".to_owned(), Secret::new("last"))]),
+            ..(*last.content.launch).clone()
+        });
+        world.declare(Arc::new(last));
+    }
+    world.run_for(20 * MINUTE);
+    world
+}
+
+fn any_program(chance: &mut Chance) -> Program {
+    let on_stop = match chance.below(4) {
+        0 => OnStop::Ignores,
+        1 => OnStop::Leaks(chance.up_to_millis(50)),
+        _ => OnStop::Ends(chance.up_to_millis(2_000)),
+    };
+    let lives = chance.once_in(4).then(|| (chance.up_to_millis(20_000), ExitReason::Code(1)));
+    let healthy_after = (!chance.once_in(8)).then(|| chance.up_to_millis(3_000));
+    Program { healthy_after, lives, on_stop }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    assert_eq!(unkind_day(77).trace(), unkind_day(77).trace());
+    assert_ne!(unkind_day(77).trace(), unkind_day(78).trace());
+}
+
+#[test]
+fn unkind_days_break_no_promise_and_end_well() {
+    let mut crashes = 0;
+    for seed in 0..60 {
+        let mut world = unkind_day(seed);
+        crashes += world.crashes();
+        let found = world.check_at_rest();
+        let shown: Vec<String> = found.iter().take(5).map(ToString::to_string).collect();
+        assert!(found.is_empty(), "seed {seed}: {shown:#?}");
+    }
+    assert!(crashes > 300, "only {crashes} crashes");
+}

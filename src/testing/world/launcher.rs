@@ -1,0 +1,163 @@
+//! The launcher's part: it is started, carries out effects, dies at any of them, and reads what it left.
+
+use super::{Occasion, World};
+use crate::model::{Key, RunId};
+use crate::observed::event::DesiredChange;
+use crate::observed::{Event, Restored, RestoredRun};
+use crate::plan::Effect;
+use crate::reconciler::engine::Engine;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl World {
+    /// Starts the launcher: it reads the disk, verifies what it finds, and goes on from there.
+    pub fn start_launcher(&mut self) {
+        if self.engine.is_some() {
+            return;
+        }
+        self.epoch += 1;
+        self.effects_since_start = 0;
+        let restored = Restored {
+            memories: self.disk.memories.values().cloned().collect(),
+            runs: self.disk.runs.values().map(|record| self.verify(record)).collect(),
+        };
+        let count = restored.runs.len();
+        self.told = restored.memories.iter().map(|m| (m.instance.key.clone(), Arc::clone(&m.instance))).collect();
+        self.told_scanned = false;
+        let mut engine = Engine::new(self.policy.clone(), "logs".into());
+        engine.restore(restored, self.now, &mut self.chance);
+        self.engine = Some(engine);
+        let epoch = self.epoch;
+        self.tell(format_args!("launcher {epoch} starts and finds {count} runs"));
+        let first_scan = self.chance.up_to_millis(50);
+        self.schedule(first_scan, Occasion::Resync { epoch });
+    }
+
+    /// What the host finds out about a record: identity is pid, start time and boot.
+    fn verify(&self, record: &crate::model::RunRecord) -> RestoredRun {
+        if record.process.boot != self.now.boot {
+            return RestoredRun::Rebooted(record.clone());
+        }
+        let process = self.processes.get(&record.process.pid).map(|(_, process)| process);
+        match process.filter(|process| process.identity == record.process) {
+            Some(process) if process.main_lives => RestoredRun::Alive(record.clone()),
+            Some(process) => {
+                RestoredRun::Ended { record: record.clone(), exit: process.exit, tree_gone: !process.children_live }
+            }
+            None => {
+                RestoredRun::Ended { record: record.clone(), exit: crate::model::ExitReason::Unknown, tree_gone: true }
+            }
+        }
+    }
+
+    /// The launcher dies: what it had not written is lost, the children that it held end.
+    pub fn crash(&mut self, why: &str) {
+        if self.engine.take().is_none() {
+            return;
+        }
+        self.crashes += 1;
+        let epoch = self.epoch;
+        self.tell(format_args!("launcher {epoch} dies: {why}"));
+        self.epoch += 1;
+        self.probes.clear();
+        self.processes.retain(|_, (_, process)| process.held_by != Some(epoch));
+        let after = self.chance.up_to_millis(2_000);
+        self.schedule(after, Occasion::LauncherStarts);
+    }
+
+    /// One turn of the loop.
+    pub(super) fn turn(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let effects = engine.pass(self.now, &mut self.chance);
+        let changed = engine.take_changed();
+        self.touched.extend(changed);
+        for effect in effects {
+            let crash = (self.crashes == 0 && self.settings.crash_after == Some(self.effects_done))
+                || (self.crashes == 1 && self.settings.crash_again_after == Some(self.effects_since_start))
+                || self.chance.once_in(self.settings.crash_once_in);
+            if crash {
+                return self.crash("before an effect");
+            }
+            if !matches!(effect, Effect::Note(_)) {
+                self.effects_done += 1;
+                self.effects_since_start += 1;
+            }
+            self.carry_out(effect);
+            if self.engine.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::SaveMemory(memory) => {
+                let key = &memory.instance.key;
+                self.oracle.on_memory(self.disk.memories.get(key), &memory);
+                self.disk.memories.insert(memory.instance.key.clone(), *memory);
+            }
+            Effect::DropMemory(key) => {
+                self.disk.memories.remove(&key);
+            }
+            Effect::Prepare(request) => self.prepare(request),
+            Effect::Commit(record) => {
+                let (key, run) = (record.key.clone(), record.run);
+                self.disk.runs.insert((key.clone(), run), *record);
+                if self.chance.once_in(self.settings.crash_once_in) {
+                    return self.crash("between record and release");
+                }
+                self.release(&key, run);
+            }
+            Effect::Discard { key, run } => self.discard(&key, run),
+            Effect::SaveRun(record) => {
+                if let Some(on_disk) = self.disk.runs.get_mut(&(record.key.clone(), record.run)) {
+                    *on_disk = *record;
+                }
+            }
+            Effect::DropRun { key, run } => self.drop_run(&key, run),
+            Effect::Signal { key, run, .. } => self.signal(&key, run),
+            Effect::KillTree { key, run } => self.kill_tree(&key, run),
+            Effect::Probe { key, run, check, .. } => {
+                self.probes.insert(key.clone(), (run, check));
+                let (epoch, pause) = (self.epoch, Duration::from_millis(1));
+                self.schedule(pause, Occasion::Probe { epoch, key, run, pause });
+            }
+            Effect::StopProbe { key, run } => {
+                if self.probes.get(&key).is_some_and(|(probed, _)| *probed == run) {
+                    self.probes.remove(&key);
+                }
+            }
+            Effect::Note(note) => {
+                self.tell(format_args!("{} {}: {}", note.key, note.message, note.reason));
+            }
+        }
+    }
+
+    fn drop_run(&mut self, key: &Key, run: RunId) {
+        self.disk.runs.remove(&(key.clone(), run));
+    }
+
+    /// The desired side reads the files and tells how they differ from what it told before.
+    pub(super) fn look(&mut self) {
+        let mut change = DesiredChange { attempted: true, complete: true, ..DesiredChange::default() };
+        for (key, instance) in &self.disk.declared {
+            let told = self.told.get(key);
+            if told.is_none_or(|told| told != instance) {
+                change.declared.push(Arc::clone(instance));
+                if told.is_none_or(|told| told.content != instance.content) {
+                    self.oracle.starts.remove(key);
+                }
+            }
+        }
+        change.withdrawn = self.told.keys().filter(|key| !self.disk.declared.contains_key(*key)).cloned().collect();
+        if change.declared.is_empty() && change.withdrawn.is_empty() && self.told_scanned {
+            return;
+        }
+        self.told_scanned = true;
+        self.told = self.disk.declared.clone();
+        let now = self.now;
+        if let Some(engine) = &mut self.engine {
+            engine.handle(Event::Desired(change), now, &mut self.chance);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The machine's part: processes begin, answer probes and end.
+
+use super::{Occasion, PIDS, World};
+use crate::error::{Code, Error};
+use crate::model::{BootId, ExitReason, Key, Moment, ProcessIdentity, RunId};
+use crate::observed::{Event, PortKind, ProbeOutcome};
+use crate::plan::PrepareRequest;
+use crate::testing::program::{OnStop, Process, Program};
+use std::time::Duration;
+
+impl World {
+    pub(super) fn happens(&mut self, occasion: Occasion) {
+        match occasion {
+            Occasion::Deliver { epoch, event } => {
+                if epoch == self.epoch
+                    && let Some(engine) = &mut self.engine
+                {
+                    engine.handle(*event, self.now, &mut self.chance);
+                }
+            }
+            Occasion::Ends { pid, run } => self.main_ends(pid, run),
+            Occasion::Probe { epoch, key, run, pause } => {
+                if epoch == self.epoch {
+                    self.probe(&key, run, pause);
+                }
+            }
+            Occasion::Look { epoch } if epoch == self.epoch => self.look(),
+            Occasion::Resync { epoch } if epoch == self.epoch => {
+                self.look();
+                if let Some(engine) = &mut self.engine {
+                    engine.resync();
+                }
+                self.schedule(Duration::from_secs(5), Occasion::Resync { epoch });
+            }
+            Occasion::Look { .. } | Occasion::Resync { .. } => {}
+            Occasion::LauncherStarts => self.start_launcher(),
+        }
+    }
+
+    /// The machine loses power and comes up again, without a launcher.
+    pub fn reboot(&mut self) {
+        self.crash("reboot");
+        self.occasions.clear();
+        self.processes.clear();
+        self.boots += 1;
+        self.now = Moment::new(BootId::from_u128(self.boots), Duration::from_secs(1));
+        self.schedule(Duration::from_millis(10), Occasion::LauncherStarts);
+    }
+
+    /// The main process of a key is killed by somebody.
+    pub fn kill_child(&mut self, key: &Key) {
+        let found = self.processes.values().find(|(owner, process)| owner == key && process.main_lives);
+        if let Some((pid, run)) = found.map(|(_, process)| (process.identity.pid, process.run)) {
+            if let Some((_, process)) = self.processes.get_mut(&pid) {
+                process.exit = ExitReason::Signal(9);
+            }
+            self.main_ends(pid, run);
+        }
+    }
+
+    pub(super) fn prepare(&mut self, request: PrepareRequest) {
+        let PrepareRequest { key, run, instance: _, ports: _ } = request;
+        let after = self.chance.up_to_millis(3);
+        if self.chance.once_in(self.settings.port_taken_once_in) {
+            let port = if self.chance.once_in(2) { PortKind::Grpc } else { PortKind::Health };
+            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711) });
+        }
+        let Some(pid) = self.free_pid() else {
+            let error = Error::new(Code::ProcessStartFailed, "no pid is free");
+            return self.deliver(after, Event::StartFailed { key, run, error });
+        };
+        let program = self.programs.get(&key).copied().unwrap_or(Program::SERVICE);
+        let identity = ProcessIdentity { pid, start_time: self.chance.bits(), boot: self.now.boot, cgroup: None };
+        let process = Process {
+            run,
+            identity: identity.clone(),
+            program,
+            held_by: Some(self.epoch),
+            main_lives: true,
+            children_live: false,
+            executed: None,
+            asked_to_end: None,
+            exit: ExitReason::Code(0),
+        };
+        self.processes.insert(pid, (key.clone(), process));
+        self.deliver(after, Event::Prepared { key, run, process: identity });
+    }
+
+    fn free_pid(&mut self) -> Option<i32> {
+        self.processes.retain(|_, (_, process)| process.lives());
+        for _ in 0..PIDS {
+            let pid = self.next_pid;
+            self.next_pid = if pid == PIDS { 1 } else { pid + 1 };
+            if !self.processes.contains_key(&pid) {
+                return Some(pid);
+            }
+        }
+        None
+    }
+
+    /// A held child is released and executed.
+    pub(super) fn release(&mut self, key: &Key, run: RunId) {
+        let now = self.now;
+        let held = self.processes.values().find(|(owner, process)| owner == key && process.run == run);
+        let Some(pid) = held.map(|(_, process)| process.identity.pid) else { return };
+        let other_lives = self
+            .processes
+            .values()
+            .any(|(owner, process)| owner == key && process.run != run && process.held_by.is_none() && process.lives());
+        let not_before = self.disk.memories.get(key).and_then(|memory| memory.not_before);
+        self.oracle.on_release(key, other_lives, not_before, now);
+        let Some((_, process)) = self.processes.get_mut(&pid) else { return };
+        process.held_by = None;
+        process.executed = Some(now);
+        process.children_live = matches!(process.program.on_stop, OnStop::Leaks(_));
+        let lives = process.program.lives;
+        if let Some((_, exit)) = lives {
+            process.exit = exit;
+        }
+        self.tell(format_args!("{key} runs as pid {pid}"));
+        self.deliver(Duration::from_micros(100), Event::Started { key: key.clone(), run });
+        if let Some((after, _)) = lives {
+            self.schedule(after.max(Duration::from_micros(200)), Occasion::Ends { pid, run });
+        }
+    }
+
+    pub(super) fn discard(&mut self, key: &Key, run: RunId) {
+        self.processes.retain(|_, (_, process)| process.run != run || process.held_by.is_none());
+        let error = Error::new(Code::ProcessStartFailed, "let go");
+        self.deliver(Duration::from_micros(100), Event::StartFailed { key: key.clone(), run, error });
+    }
+
+    pub(super) fn signal(&mut self, key: &Key, run: RunId) {
+        let now = self.now;
+        let Some(record) = self.disk.runs.get(&(key.clone(), run)) else { return };
+        let pid = record.process.pid;
+        let grace = record.supervision.grace_period;
+        let Some((owner, process)) = self.processes.get_mut(&pid) else { return };
+        if process.identity != record.process {
+            // The launcher holds a pidfd: a signal to a process that has ended goes nowhere.
+            return;
+        }
+        let is_ours = owner == key && process.run == run;
+        self.oracle.on_signal(key, is_ours);
+        if !process.main_lives {
+            return;
+        }
+        self.oracle.grace.insert(run, grace);
+        process.asked_to_end.get_or_insert(now);
+        process.exit = ExitReason::Signal(15);
+        match process.program.on_stop {
+            OnStop::Ends(after) | OnStop::Leaks(after) => self.schedule(after, Occasion::Ends { pid, run }),
+            OnStop::Ignores => {}
+        }
+    }
+
+    pub(super) fn kill_tree(&mut self, key: &Key, run: RunId) {
+        let now = self.now;
+        let Some(record) = self.disk.runs.get(&(key.clone(), run)) else { return };
+        let Some((_, process)) = self.processes.get_mut(&record.process.pid) else { return };
+        if process.identity != record.process {
+            return;
+        }
+        self.oracle.on_kill(key, run, process.asked_to_end, process.main_lives, now);
+        let main_lived = process.main_lives;
+        process.main_lives = false;
+        process.children_live = false;
+        let key = key.clone();
+        self.deliver(
+            Duration::from_micros(150),
+            if main_lived {
+                Event::Exited { key, run, exit: ExitReason::Signal(9), tree_gone: true }
+            } else {
+                Event::TreeGone { key, run }
+            },
+        );
+    }
+
+    fn main_ends(&mut self, pid: i32, run: RunId) {
+        let Some((key, process)) = self.processes.get_mut(&pid) else { return };
+        if process.run != run || !process.main_lives {
+            return;
+        }
+        process.main_lives = false;
+        if !matches!(process.program.on_stop, OnStop::Leaks(_)) {
+            process.children_live = false;
+        }
+        let event = Event::Exited { key: key.clone(), run, exit: process.exit, tree_gone: !process.children_live };
+        let (key, exit) = (key.clone(), process.exit);
+        self.tell(format_args!("{key} ends with {exit}"));
+        self.deliver(Duration::from_micros(120), event);
+    }
+
+    fn probe(&mut self, key: &Key, run: RunId, pause: Duration) {
+        let Some((_, check)) = self.probes.get(key).filter(|(probed, _)| *probed == run).cloned() else { return };
+        let healthy = self
+            .processes
+            .values()
+            .any(|(owner, process)| owner == key && process.run == run && process.is_healthy(self.now));
+        let outcome = if self.chance.once_in(self.settings.probe_error_once_in) {
+            ProbeOutcome::Error("no descriptors are left".to_owned())
+        } else if healthy {
+            ProbeOutcome::Success
+        } else {
+            ProbeOutcome::Failure("connection refused".to_owned())
+        };
+        let next = if healthy { check.interval } else { (pause * 2).min(check.interval) };
+        let epoch = self.epoch;
+        self.deliver(Duration::from_micros(50), Event::Probed { key: key.clone(), run, outcome });
+        self.schedule(next, Occasion::Probe { epoch, key: key.clone(), run, pause: next });
+    }
+}
