@@ -323,7 +323,7 @@ fn run_records_read_back_and_are_for_the_owner_only() {
         records.save_run(record).expect("it is written");
     }
     let since = Moment::new(BOOT, Duration::from_secs(5));
-    first.stop = Some(StopProgress { since, deadline: since.after(Duration::from_secs(10)) });
+    first.stop = Some(StopProgress { since, deadline: since.after(Duration::from_secs(10)), signalled: true });
     records.save_run(&first).expect("it is written again");
 
     let runs = state.join(RUNS_FOLDER);
