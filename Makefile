@@ -70,6 +70,7 @@ lint:
 
 ## bench: what the daemon costs, beside a bare posix_spawn loop
 bench:
+	$(CARGO) build --release --example sleeper
 	$(CARGO) bench --bench loop
 
 ## dev: format, lint, test

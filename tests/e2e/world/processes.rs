@@ -66,5 +66,5 @@ pub(crate) fn signal(pid: i32, name: &str) {
         "CONT" => Signal::CONT,
         other => panic!("no test sends {other}"),
     };
-    drop(kill_process(Pid::from_raw(pid).unwrap(), signal));
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }

@@ -1,0 +1,72 @@
+//! The figures, printed once at the end so that nothing is written while something is measured.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people have three digits")]
+
+use std::time::Duration;
+
+/// The table in the making.
+pub(crate) struct Table(Vec<[String; 3]>);
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Measures something several times; returns the median.
+    pub(crate) fn times(&mut self, what: &str, rounds: usize, mut once: impl FnMut() -> Duration) -> Duration {
+        self.samples(what, (0..rounds).map(|_| once()).collect())
+    }
+
+    /// Takes down what was measured several times; returns the median.
+    pub(crate) fn samples(&mut self, what: &str, mut samples: Vec<Duration>) -> Duration {
+        samples.sort_unstable();
+        let median = samples[samples.len() / 2];
+        let spread = format!("{} – {}", shown(samples[0]), shown(samples[samples.len() - 1]));
+        self.line(what, &shown(median), &spread);
+        median
+    }
+
+    /// How many times as long the first took as the second.
+    pub(crate) fn ratio(&mut self, measured: Duration, bare: Duration) {
+        let ratio = measured.as_secs_f64() / bare.as_secs_f64();
+        self.line("  beside the bare loop", &format!("{ratio:.2} ×"), "");
+    }
+
+    /// The memory of the daemon with so many instances.
+    pub(crate) fn memory(&mut self, count: usize, kib: u64) {
+        let per = if count == 0 { String::new() } else { format!("{:.1} KiB each", kib as f64 / count as f64) };
+        self.line(
+            &format!("daemon's memory (PSS), {count} instances"),
+            &format!("{:.1} MiB", kib as f64 / 1024.0),
+            &per,
+        );
+    }
+
+    /// The CPU of the daemon at rest: seconds used within a span.
+    pub(crate) fn cpu(&mut self, count: usize, (used, span): (Duration, Duration)) {
+        let share = 100.0 * used.as_secs_f64() / span.as_secs_f64();
+        let what = format!("daemon's CPU at rest, {count} instances, {} s", span.as_secs());
+        self.line(&what, &format!("{share:.3} % of a core"), &shown(used));
+    }
+
+    fn line(&mut self, what: &str, value: &str, more: &str) {
+        eprintln!("{what}: {value} {more}");
+        self.0.push([what.to_owned(), value.to_owned(), more.to_owned()]);
+    }
+
+    /// Prints it as Markdown.
+    pub(crate) fn print(&self) {
+        println!("| what | median | range |\n|---|---|---|");
+        for [what, value, more] in &self.0 {
+            println!("| {what} | {value} | {more} |");
+        }
+    }
+}
+
+fn shown(time: Duration) -> String {
+    if time.as_secs() > 0 {
+        format!("{:.2} s", time.as_secs_f64())
+    } else {
+        format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+    }
+}
