@@ -126,8 +126,9 @@ impl Fields<'_> {
         let found = Error::echo(written.as_str());
         let error =
             self.error(path, &format!("'{}' must be {}, and is '{found}'", path.join("."), alternatives(&words)));
-        let meant = nearest(written.as_str(), words.iter().copied())
-            .or_else(|| words.iter().copied().find(|word| word.eq_ignore_ascii_case(written.as_str())));
+        let part = written.as_str().to_lowercase();
+        let whole = |word: &&str| part.len() >= 3 && word.to_lowercase().contains(&part);
+        let meant = nearest(written.as_str(), words.iter().copied()).or_else(|| words.iter().copied().find(whole));
         Err(match meant {
             Some(meant) => error.suggest(format!("write '{meant}' in place of '{found}'")),
             None => error,

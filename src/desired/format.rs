@@ -6,6 +6,7 @@ use super::yaml::{Settings, Written};
 use crate::model::{DesiredState, IsolationLevel, RestartPolicy, StopSignal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A pattern: an executable and how it is run.
@@ -13,13 +14,13 @@ use std::collections::BTreeMap;
 #[schemars(title = "Pattern manifest")]
 pub(super) struct RawManifest {
     /// The pattern's name, equal to its folder's name.
-    #[schemars(required, schema_with = "pattern_name")]
+    #[schemars(required, with = "PatternNameText")]
     pub(super) name: Option<Written>,
     /// The pattern's version; free text.
     #[schemars(required)]
     pub(super) version: Option<Written>,
     /// The program: relative to the manifest when it contains a '/', a bare word is looked up on PATH; or absolute.
-    #[schemars(required, schema_with = "text")]
+    #[schemars(required, with = "Text")]
     pub(super) executable: Option<Written>,
     /// Arguments; $(NAME) is replaced from the process's environment, $$(NAME) is literal.
     pub(super) args: Option<Vec<Written>>,
@@ -52,27 +53,27 @@ pub(super) struct RawHealthCheck {
     #[schemars(with = "Option<RawProbe>")]
     pub(super) r#type: Option<Written>,
     /// The preferred HEALTH_PORT: taken if it is free, else another is allocated.
-    #[schemars(schema_with = "port")]
+    #[schemars(with = "Option<PortNumber>")]
     pub(super) port: Option<Written>,
     /// http only: the path that is asked for; default /health.
-    #[schemars(schema_with = "url_path")]
+    #[schemars(with = "Option<UrlPath>")]
     pub(super) path: Option<Written>,
     /// exec only: program and arguments; exit code 0 is healthy.
     pub(super) command: Option<Vec<Written>>,
     /// Between two probes; default 30s.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) interval: Option<Written>,
     /// How long one probe may take; default 5s.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) timeout: Option<Written>,
     /// Consecutive failures that make a healthy process be restarted; default 3.
-    #[schemars(schema_with = "positive")]
+    #[schemars(with = "Option<PositiveNumber>")]
     pub(super) failure_threshold: Option<Written>,
     /// Consecutive successes that make a process healthy; default 1.
-    #[schemars(schema_with = "positive")]
+    #[schemars(with = "Option<PositiveNumber>")]
     pub(super) success_threshold: Option<Written>,
     /// Not healthy by then is a failed start; default 30s.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) startup_timeout: Option<Written>,
 }
 
@@ -95,19 +96,19 @@ pub(super) enum RawProbe {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct RawResources {
     /// Cores, such as 1.5 or 500m.
-    #[schemars(schema_with = "cores")]
+    #[schemars(with = "Option<CoresText>")]
     pub(super) cpu_limit: Option<Written>,
     /// Bytes, such as 256Mi.
-    #[schemars(schema_with = "size")]
+    #[schemars(with = "Option<SizeText>")]
     pub(super) memory_limit: Option<Written>,
     /// Cores, such as 0.5 or 500m; becomes a weight.
-    #[schemars(schema_with = "cores")]
+    #[schemars(with = "Option<CoresText>")]
     pub(super) cpu_request: Option<Written>,
     /// Bytes, such as 128Mi; becomes a protection where the kernel has it.
-    #[schemars(schema_with = "size")]
+    #[schemars(with = "Option<SizeText>")]
     pub(super) memory_request: Option<Written>,
     /// Processes and threads.
-    #[schemars(schema_with = "positive")]
+    #[schemars(with = "Option<PositiveNumber>")]
     pub(super) pids_limit: Option<Written>,
 }
 
@@ -115,7 +116,7 @@ pub(super) struct RawResources {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RawSlot {
     /// Becomes SLOT_<NAME>_…
-    #[schemars(required, schema_with = "text")]
+    #[schemars(required, with = "Text")]
     pub(super) name: Option<Written>,
     /// Becomes SLOT_<NAME>_TYPE.
     pub(super) r#type: Option<Written>,
@@ -131,7 +132,7 @@ pub(super) struct RawLifecycle {
     #[schemars(with = "Option<StopSignal>")]
     pub(super) stop_signal: Option<Written>,
     /// From the stop signal to the killing of the whole tree; default 10s.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) grace_period: Option<Written>,
     /// Which exits are followed by a new start; default always.
     #[schemars(with = "Option<RestartPolicy>")]
@@ -143,13 +144,13 @@ pub(super) struct RawLifecycle {
 #[schemars(title = "Pattern instance")]
 pub(super) struct RawInstance {
     /// The pattern to run.
-    #[schemars(required, schema_with = "pattern_name")]
+    #[schemars(required, with = "PatternNameText")]
     pub(super) pattern: Option<Written>,
     /// Who shares the process; default the manifest's.
     #[schemars(with = "Option<IsolationLevel>")]
     pub(super) isolation: Option<Written>,
     /// For which tenant.
-    #[schemars(schema_with = "namespace")]
+    #[schemars(with = "Option<NamespaceText>")]
     pub(super) namespace: Option<Written>,
     /// In place of namespace: one instance for each of these tenants.
     pub(super) namespaces: Option<Vec<Written>>,
@@ -162,48 +163,45 @@ pub(super) struct RawInstance {
     /// Overrides of the manifest's limits and requests.
     pub(super) resources: Option<RawResources>,
     /// Override of the manifest's: from the stop signal to the killing of the whole tree.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) grace_period: Option<Written>,
     /// Whether it should run; default running.
     #[schemars(with = "Option<DesiredState>")]
     pub(super) state: Option<Written>,
     /// Launched files only: it ends this long after the last launch request that named it.
-    #[schemars(schema_with = "duration")]
+    #[schemars(with = "Option<DurationText>")]
     pub(super) ttl: Option<Written>,
 }
 
-fn text(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "minLength": 1 })
+/// Types that are there for their schemas: what a text must look like.
+macro_rules! looks {
+    ($($name:ident => $schema:tt,)*) => { $(
+        struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+        }
+    )* };
 }
 
-fn pattern_name(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$" })
-}
-
-fn namespace(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["string", "number", "null"], "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" })
-}
-
-fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["string", "null"], "pattern": "^([0-9.]+(us|ms|s|m|h|d))+$", "examples": ["30s", "1m30s"] })
-}
-
-fn size(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["string", "integer", "null"], "examples": ["256Mi", "1Gi"] })
-}
-
-fn cores(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["number", "string", "null"], "examples": [1.0, "500m"] })
-}
-
-fn port(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["integer", "null"], "minimum": 1, "maximum": 65_535 })
-}
-
-fn positive(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["integer", "null"], "minimum": 1 })
-}
-
-fn url_path(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["string", "null"], "pattern": "^/" })
+looks! {
+    Text => { "type": "string", "minLength": 1 },
+    PatternNameText => { "type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$" },
+    NamespaceText => { "type": ["string", "number"], "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" },
+    DurationText => { "type": "string", "pattern": "^([0-9.]+(us|ms|s|m|h|d))+$", "examples": ["30s", "1m30s"] },
+    SizeText => { "type": ["string", "integer"], "examples": ["256Mi", "1Gi"] },
+    CoresText => { "type": ["number", "string"], "examples": [1.0, "500m"] },
+    PortNumber => { "type": "integer", "minimum": 1, "maximum": 65_535 },
+    PositiveNumber => { "type": "integer", "minimum": 1 },
+    UrlPath => { "type": "string", "pattern": "^/" },
 }

@@ -48,3 +48,51 @@ fn close(schema: &mut Value) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml::known_keys;
+    use super::*;
+
+    #[test]
+    fn the_schema_names_every_key_of_the_contract() {
+        let keys = |schema: &Value| known_keys(schema).map(str::to_owned).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            keys(manifest()),
+            "name version executable args isolation_level minimum_isolation healthcheck resources environment \
+             backend_slots lifecycle description author"
+        );
+        assert_eq!(
+            keys(instance()),
+            "pattern isolation namespace namespaces session config slots resources grace_period state ttl"
+        );
+        let at = |pointer: &str| keys(manifest().pointer(pointer).expect(pointer));
+        assert_eq!(
+            at("/properties/healthcheck"),
+            "type port path command interval timeout failure_threshold success_threshold startup_timeout"
+        );
+        assert_eq!(at("/properties/resources"), "cpu_limit memory_limit cpu_request memory_request pids_limit");
+        assert_eq!(at("/properties/lifecycle"), "stop_signal grace_period restart");
+        assert_eq!(at("/properties/backend_slots/items"), "name type required");
+    }
+
+    #[test]
+    fn unknown_keys_are_closed_and_x_keys_free_at_every_level() {
+        for pointer in ["", "/properties/healthcheck", "/properties/backend_slots/items"] {
+            let schema = manifest_schema().pointer(pointer).expect(pointer).clone();
+            assert_eq!(schema["additionalProperties"], json!(false), "{pointer}");
+            assert_eq!(schema["patternProperties"], json!({ "^x-": {} }), "{pointer}");
+        }
+        assert_eq!(manifest()["required"], json!(["name", "version", "executable"]));
+        assert_eq!(instance()["required"], json!(["pattern"]));
+    }
+
+    #[test]
+    fn every_key_is_described() {
+        for schema in [manifest(), instance()] {
+            for (key, property) in schema["properties"].as_object().expect("properties") {
+                assert!(property["description"].is_string(), "{key}: {property}");
+            }
+        }
+    }
+}

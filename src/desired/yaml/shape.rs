@@ -80,7 +80,7 @@ impl Walk<'_, '_> {
                 }
                 Some(of) => self.value(&entry.value, of).map_err(|error| match entry.value.content() {
                     // An empty value has no text of its own: the error points to its key.
-                    Content::Null => self.no_value(entry),
+                    Content::Null => self.no_value(entry, free.is_some()),
                     Content::Scalar | Content::List(_) | Content::Map(_) => error,
                 })?,
                 None if entry.key.starts_with(FREE_PREFIX) => {}
@@ -103,10 +103,14 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn no_value(&self, entry: &Entry) -> Error {
-        self.source
-            .error(entry.place, &format!("'{}' has no value", self.name()))
-            .suggest(format!("write {}: \"\" for an empty text, or remove the key", Error::echo(&entry.key)))
+    fn no_value(&self, entry: &Entry, free: bool) -> Error {
+        let key = Error::echo(&entry.key);
+        let error = self.source.error(entry.place, &format!("'{}' has no value", self.name()));
+        if free {
+            error.suggest(format!("write {key}: \"\" for an empty text, or remove the key"))
+        } else {
+            error.suggest(format!("write a value after '{key}:'"))
+        }
     }
 
     fn wrong_kind(&self, node: &Node, schema: &Value) -> Error {
