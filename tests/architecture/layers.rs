@@ -10,6 +10,8 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "observed",
         "plan",
+        "desired::fields",
+        "desired::format",
         "desired::guard",
         "desired::instance_file",
         "desired::manifest",
@@ -23,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["act", "desired", "probe"],
     &["reconciler"],
     &["api", "config", "http", "launcher", "telemetry"],
-    &["bin", "cli"],
+    &["bin", "cli", "testing"],
 ];
 
 /// Modules that decide and never act.
@@ -33,6 +35,8 @@ const PURE: &[&str] = &[
     "observed",
     "plan",
     "reconciler::engine",
+    "desired::fields",
+    "desired::format",
     "desired::guard",
     "desired::instance_file",
     "desired::manifest",

@@ -32,8 +32,11 @@ impl Source {
         found
     }
 
-    /// What is compiled into the product: without comments, and up to the unit tests.
+    /// What is compiled into the product: without comments, and up to the unit tests. A file named `tests.rs` is tests.
     pub(crate) fn code(&self) -> String {
+        if self.path.ends_with("tests.rs") {
+            return String::new();
+        }
         without_comments(self.text.split("#[cfg(test)]").next().unwrap_or_default())
     }
 
