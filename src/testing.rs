@@ -14,6 +14,8 @@ mod world;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod scenarios;
 
 pub use chance::Chance;

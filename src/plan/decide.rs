@@ -130,3 +130,6 @@ fn decide_health(memory: &Memory, run: &Run, policy: &Policy, now: Moment) -> Ve
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

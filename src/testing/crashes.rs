@@ -1,6 +1,6 @@
 //! The launcher dies after every single effect of a scenario, and again at every effect of its recovery.
 
-use super::scenarios::instance;
+use super::samples::instance;
 use super::{OnStop, Program, Settings, World};
 use crate::model::{Key, Policy};
 use std::sync::Arc;

@@ -1,56 +1,11 @@
 //! Scenarios of the simulated machine: hours of virtual time.
 
+use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
-use crate::model::{
-    Content, DesiredState, ExitReason, HealthCheck, Instance, Isolation, Key, LaunchSpec, Namespace, Origin,
-    PatternName, PatternRevision, Policy, ProbeTarget, ProcessState, Resources, RestartPolicy, Secret, StopSignal,
-    Supervision,
-};
+use crate::model::{DesiredState, ExitReason, Key, LaunchSpec, Policy, ProcessState, RestartPolicy, Secret};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// An instance of `pattern` for `tenant`: `version` is the pattern's, `config` its own.
-pub(super) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -> Instance {
-    let pattern = PatternName::new(pattern).expect("name");
-    let isolation = Isolation::Namespace(Namespace::new(tenant).expect("name"));
-    let healthcheck = HealthCheck {
-        target: ProbeTarget::Tcp,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(1),
-        failure_threshold: 3,
-        success_threshold: 1,
-        startup_timeout: Duration::from_secs(30),
-    };
-    Instance {
-        key: isolation.key(&pattern),
-        content: Content {
-            launch: Arc::new(LaunchSpec {
-                pattern: PatternRevision {
-                    version: version.to_string(),
-                    folder: format!("/patterns/{pattern}").into(),
-                    executable: "./run".to_owned(),
-                    digest: None,
-                    args: Vec::new(),
-                    environment: BTreeMap::new(),
-                    preferred_port: None,
-                },
-                config: BTreeMap::from([("CONFIG".to_owned(), Secret::new(config.to_string()))]),
-            }),
-            supervision: Supervision {
-                healthcheck: Some(healthcheck),
-                stop_signal: StopSignal::Term,
-                grace_period: Duration::from_secs(10),
-                restart: RestartPolicy::Always,
-                resources: Resources::default(),
-            },
-            state: DesiredState::Running,
-        },
-        origin: Origin { root: "/desired".into(), file: format!("{tenant}.yaml").into(), line: 1, api_managed: false },
-        pattern,
-        isolation,
-    }
-}
 
 fn world(seed: u64, settings: Settings) -> World {
     let mut world = World::new(seed, Policy::default(), settings);
