@@ -7,8 +7,24 @@ pub mod records;
 pub mod spawner;
 pub mod status_file;
 
+mod adopt;
+mod cgroup;
+mod executable;
+mod exit;
+mod identity;
+mod known;
+mod mailbox;
+mod ports;
+mod prepare;
+mod reaper;
+mod run;
+mod shared;
+mod sweep;
+mod sys;
+mod tree;
+
 pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};
-pub use lock::StateLock;
+pub use lock::{RootLocks, StateLock};
 pub use records::{Loaded, Records, RecordsHealth};
 pub use spawner::run_if_spawner;
 pub use status_file::{StatusUpdate, StatusWriter};

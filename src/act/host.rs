@@ -1,13 +1,29 @@
 //! The host: carries out effects on this machine and reports what happens as events.
 
+use super::adopt::{Found, Verifier};
+use super::cgroup::Base;
+use super::clock;
+use super::known::KnownPids;
+use super::mailbox::Orders;
+use super::prepare::Surroundings;
+use super::reaper::reap_orphans;
 use super::records::Records;
-use crate::error::Result;
-use crate::model::RunRecord;
+use super::run::stop::Killing;
+use super::run::{Remains, Run, clear_away, forget, look_after, start};
+use super::shared::Shared;
+use super::spawner::Client;
+use super::sweep::{strays, sweep};
+use crate::error::{Code, Error, Result};
+use crate::model::{Key, RunId, RunRecord};
 use crate::observed::{Event, RestoredRun};
-use crate::plan::Effect;
-use std::collections::BTreeMap;
+use crate::plan::{Effect, Note, NoteLevel};
+use crate::probe::Prober;
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// What the host needs to know of the configuration.
@@ -60,35 +76,184 @@ pub enum Tracking {
 
 /// Carries out effects. Dropping it, like [`Host::shutdown`], leaves every process as it is.
 #[derive(Debug)]
-pub struct Host {}
+pub struct Host {
+    shared: Arc<Shared>,
+    prober: Prober,
+    tracking: Tracking,
+    state_dir: PathBuf,
+}
 
 impl Host {
-    /// Starts the spawner, finds out how trees can be tracked, and is then ready. Within a tokio runtime.
+    /// Starts the spawner, finds out how trees can be tracked, and is then ready. Within a tokio runtime; the state
+    /// folder is locked and exists.
     pub fn start(settings: HostSettings, records: Arc<Records>, events: mpsc::Sender<Event>) -> Result<Self> {
-        let _ = (settings, records, events);
-        unimplemented!()
+        clock::boot()?;
+        let HostSettings { state_dir, log_dir, cgroup, inherited_env, spawner_exe, subreaper } = settings;
+        let unavailable = |path: &PathBuf, cause: std::io::Error| {
+            Error::new(Code::StoreUnavailable, "The folder for logs cannot be used")
+                .with("log_dir", path.display())
+                .caused_by(&cause)
+                .suggest(format!("make {} writable for this user", path.display()))
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&log_dir).map_err(|e| unavailable(&log_dir, e))?;
+        let log_dir = std::fs::canonicalize(&log_dir).map_err(|e| unavailable(&log_dir, e))?;
+        let (cgroups, tracking) = match Base::set_up(&cgroup, &state_dir)? {
+            Ok(base) => {
+                let tracking = Tracking::Cgroup(base.path().to_owned());
+                (Some(base), tracking)
+            }
+            Err(reason) => (None, Tracking::ProcessGroup(reason)),
+        };
+        let known = Arc::new(KnownPids::default());
+        let spawner = Client::start(spawner_exe, Arc::clone(&known))?;
+        let open_files = raise_open_files();
+        let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now);
+        let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };
+        let shared = Arc::new(Shared::new(surroundings, records, spawner, known, events));
+        if subreaper == Subreaper::On {
+            match set_child_subreaper(Some(getpid())) {
+                Ok(()) => drop(tokio::spawn(reap_orphans(Arc::clone(&shared.known), shared.leave.clone()))),
+                Err(errno) => tracing::warn!(%errno, "orphans of processes go to the machine's own reaper"),
+            }
+        }
+        Ok(Self { shared, prober, tracking, state_dir })
     }
 
     /// Verifies what the last launcher left, watches what lives, and ends what is in our cgroups without a record.
-    /// `damaged` are the file names of the records that cannot be read: their cgroups are left alone.
-    pub fn restore(&self, records: Vec<RunRecord>, damaged: &[String]) -> Vec<RestoredRun> {
-        let _ = (records, damaged);
-        unimplemented!()
+    /// `damaged` are the file names of the keys whose records cannot be read: their cgroups are left alone. What is
+    /// returned besides the records are keys of processes that have none and cannot be ended.
+    pub async fn restore(&self, records: Vec<RunRecord>, damaged: &[String]) -> Vec<RestoredRun> {
+        let recorded: BTreeSet<PathBuf> = records.iter().filter_map(|record| record.process.cgroup.clone()).collect();
+        let stray = strays(&self.state_dir, &recorded, &damaged.iter().cloned().collect());
+        let verifier = Verifier::new(&self.state_dir, clock::now().boot);
+        let mut restored = Vec::with_capacity(records.len());
+        for record in records {
+            let found = verifier.verify(&record).await;
+            restored.push(self.take_over(record, found));
+        }
+        restored.extend(
+            sweep(stray)
+                .await
+                .into_iter()
+                .map(|(cgroup, error)| RestoredRun::Unverifiable { file_name: cgroup.key_file_name(), error }),
+        );
+        restored
+    }
+
+    fn take_over(&self, record: RunRecord, found: Found) -> RestoredRun {
+        match found {
+            Found::Rebooted => RestoredRun::Rebooted(record),
+            Found::Unverifiable(error) => RestoredRun::Unverifiable { file_name: record.key.file_name(), error },
+            Found::Alive(watched) => {
+                self.shared.known.add(record.process.pid);
+                let run = self.run(&record.key, record.run);
+                self.spawn(record.run, look_after(run, watched, Orders::default()));
+                RestoredRun::Alive(record)
+            }
+            Found::Ended { exit, tree, tree_gone } => {
+                let run = self.run(&record.key, record.run);
+                let remains = Remains { identity: record.process.clone(), pidfd: None, tree };
+                self.spawn(record.run, clear_away(run, remains, tree_gone, Killing::default(), false));
+                RestoredRun::Ended { record, exit, tree_gone }
+            }
+        }
     }
 
     /// Begins to carry out an effect; never waits. Effects of one run happen in the order in which they are given.
     pub fn carry_out(&mut self, effect: Effect) {
-        drop(effect);
-        unimplemented!()
+        match effect {
+            Effect::SaveMemory(memory) => self.shared.records.save_memory(*memory),
+            Effect::DropMemory(key) => self.shared.records.drop_memory(key),
+            Effect::Prepare(request) => {
+                let run = self.run(&request.key, request.run);
+                self.spawn(request.run, start::begin(run, request));
+            }
+            Effect::Commit(record) => self.tell(record.run, |orders| orders.commit = Some(record)),
+            Effect::Discard { run, .. } => self.tell(run, |orders| orders.discard = true),
+            Effect::SaveRun(record) => self.tell(record.run, |orders| orders.save = Some(record)),
+            Effect::Signal { run, signal, .. } => self.tell(run, |orders| orders.signal(signal)),
+            Effect::KillTree { run, .. } => self.tell(run, |orders| orders.kill = true),
+            Effect::DropRun { key, run } => self.drop_run(&key, run),
+            Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
+            Effect::StopProbe { key, run } => self.prober.end(&key, run),
+            Effect::Note(note) => print(&note),
+        }
     }
 
     /// By what trees are tracked and killed here.
-    pub fn tracking(&self) -> &Tracking {
-        unimplemented!()
+    pub const fn tracking(&self) -> &Tracking {
+        &self.tracking
     }
 
-    /// Stops looking after the runs and leaves every process as it is.
+    /// Stops looking after the runs and leaves every process as it is; children that are still held are let go of.
     pub async fn shutdown(self) {
-        unimplemented!()
+        self.shared.leave.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        if let Some(base) = &self.shared.surroundings.cgroups {
+            base.remove_if_empty();
+        }
+    }
+
+    fn run(&self, key: &Key, run: RunId) -> Run {
+        Run { shared: Arc::clone(&self.shared), key: key.clone(), id: run, mailbox: self.shared.open_mailbox(run) }
+    }
+
+    fn spawn(&self, run: RunId, task: impl Future<Output = ()> + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        // Its handle is not needed: the tracker knows when it is done.
+        drop(self.shared.tasks.spawn(async move {
+            task.await;
+            shared.close_mailbox(run);
+        }));
+    }
+
+    fn tell(&self, run: RunId, add: impl FnOnce(&mut Orders)) {
+        if let Some(mailbox) = self.shared.mailbox(run) {
+            mailbox.tell(add);
+        } else {
+            // It has failed to start, or is gone: the event that says so is on its way to the loop.
+            tracing::debug!(%run, "an effect came after the end of its run");
+        }
+    }
+
+    /// A record can outlive its task: of another boot, for example.
+    fn drop_run(&self, key: &Key, id: RunId) {
+        if let Some(mailbox) = self.shared.mailbox(id) {
+            return mailbox.tell(|orders| orders.drop = true);
+        }
+        let run = self.run(key, id);
+        self.spawn(id, async move { forget(&run, None).await });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.shared.leave.cancel();
+    }
+}
+
+/// The soft limit of open files that this process was started with.
+static OPEN_FILES: OnceLock<u64> = OnceLock::new();
+
+/// Raises the launcher's limit of open files as far as it goes, since each run takes one and a start takes three.
+/// Returns the limit before, which is what processes get: some close or allot for every possible descriptor.
+fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let before = *OPEN_FILES.get_or_init(|| limit.current.unwrap_or(u64::MAX));
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%errno, "the limit of open files could not be raised");
+    }
+    before
+}
+
+/// The one place where what the loop says becomes a log line.
+fn print(note: &Note) {
+    let Note { level, key, run, message, reason } = note;
+    let run = run.map(tracing::field::display);
+    match level {
+        NoteLevel::Info => tracing::info!(%key, run, reason, "{message}"),
+        NoteLevel::Warn => tracing::warn!(%key, run, reason, "{message}"),
+        NoteLevel::Error => tracing::error!(%key, run, reason, "{message}"),
     }
 }

@@ -1,16 +1,166 @@
-//! The locks that keep a second launcher out.
+//! The locks that keep a second launcher out of a state folder and of a desired root.
+//!
+//! They are `flock`s, held by open files: the kernel lets go of them however the launcher ends, and since the files
+//! close on exec no child keeps them.
 
-use crate::error::Result;
+use crate::desired::RootLock;
+use crate::error::{Code, Error, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Holds the state folder for as long as it lives.
+/// The locked file of a state folder; it says the pid of the holder.
+const LOCK_FILE: &str = "lock";
+
+/// Holds a state folder for as long as it lives.
 #[derive(Debug)]
-pub struct StateLock {}
+pub struct StateLock {
+    _file: File,
+}
 
 impl StateLock {
-    /// Locks the state folder, which is made when it is absent. `ALREADY_RUNNING` names the pid of the holder.
+    /// Locks a state folder, which is made when it is absent, for its owner only. `ALREADY_RUNNING` names the pid of
+    /// the holder, `STORE_UNAVAILABLE` says why the folder cannot be used.
     pub fn acquire(state_dir: &Path) -> Result<Self> {
-        let _ = state_dir;
-        unimplemented!()
+        let unavailable = |cause: io::Error| {
+            Error::new(Code::StoreUnavailable, "The state folder cannot be used")
+                .with("state_dir", state_dir.display())
+                .caused_by(&cause)
+                .suggest(format!("make {} writable for this user, or give another --state-dir", state_dir.display()))
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(unavailable)?;
+        let path = state_dir.join(LOCK_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(unavailable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let written = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let pid = holder(&file).or(written);
+                return Err(held("state folder", "state_dir", state_dir, pid));
+            }
+            Err(errno) => return Err(unavailable(errno.into())),
+        }
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        file.set_len(0).and_then(|()| file.rewind()).map_err(unavailable)?;
+        writeln!(file, "{pid}").map_err(unavailable)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Locks the folders of desired roots.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RootLocks;
+
+impl RootLock for RootLocks {
+    fn hold(&self, root: &Path) -> Result<Box<dyn Send>> {
+        let unavailable = |cause: io::Error| {
+            Error::new(Code::StoreUnavailable, "The desired folder cannot be locked")
+                .with("desired_dir", root.display())
+                .caused_by(&cause)
+                .suggest(format!("check that {} is a folder that this user may read", root.display()))
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(|errno| unavailable(errno.into()))?;
+        let folder = File::from(folder);
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(held("desired folder", "desired_dir", root, holder(&folder))),
+            // Some network file systems lock nothing that is open for reading only. The lock of the state folder is
+            // then the only one.
+            Err(errno) => tracing::warn!(root = %root.display(), %errno, "the desired folder cannot be locked"),
+        }
+        Ok(Box::new(folder))
+    }
+}
+
+/// The process that holds the lock of a file, as far as the kernel says.
+fn holder(file: &File) -> Option<i32> {
+    let metadata = file.metadata().ok()?;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    let inode = metadata.ino().to_string();
+    let holders = |exactly: bool| {
+        locks.lines().find_map(|line| {
+            // 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF; one that waits has -> after the number.
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let (found_device, found_inode) = fields.get(5)?.rsplit_once(':')?;
+            let matches =
+                fields.get(1) == Some(&"FLOCK") && found_inode == inode && (!exactly || found_device == device);
+            let pid = fields.get(4)?.parse().ok().filter(|pid| *pid > 0);
+            if matches { pid } else { None }
+        })
+    };
+    // Overlay and btrfs files are listed under a device other than the one they show.
+    holders(true).or_else(|| holders(false))
+}
+
+fn held(what: &str, name: &str, folder: &Path, pid: Option<i32>) -> Error {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    if pid == Some(own) {
+        return Error::new(Code::InvalidConfiguration, format!("The {what} is used twice by this launcher"))
+            .with(name, folder.display())
+            .suggest(format!("name {} only once, also under other names and by links", folder.display()));
+    }
+    let error =
+        Error::new(Code::AlreadyRunning, format!("Another launcher holds the {what}")).with(name, folder.display());
+    let option = name.replace('_', "-");
+    match pid {
+        Some(pid) => error
+            .with("pid", pid)
+            .suggest(format!("stop it with kill {pid}, or give this launcher a folder of its own: --{option} DIR")),
+        None => error.suggest(format!(
+            "find it with fuser -v {}, or give this launcher a folder of its own: --{option} DIR",
+            folder.display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_state_folder_is_held_by_one_and_let_go_of_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("deep/state");
+        let lock = StateLock::acquire(&state).expect("the first");
+        assert_eq!(std::fs::metadata(&state).expect("made").permissions().mode() & 0o777, 0o700);
+        let own = std::process::id().to_string();
+        assert_eq!(std::fs::read_to_string(state.join(LOCK_FILE)).expect("a pid").trim(), own);
+        StateLock::acquire(&state).expect_err("the second");
+        drop(lock);
+        drop(StateLock::acquire(&state).expect("the next"));
+    }
+
+    #[test]
+    fn the_holder_of_a_root_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = RootLocks.hold(folder.path()).expect("the first");
+        let open = File::open(folder.path()).expect("open");
+        assert_eq!(holder(&open), Some(std::process::id().cast_signed()));
+        assert_eq!(RootLocks.hold(folder.path()).err().map(|e| e.code()), Some(Code::InvalidConfiguration));
+        drop(lock);
+        drop(RootLocks.hold(folder.path()).expect("the next"));
+        let gone = RootLocks.hold(&folder.path().join("gone")).err().map(|e| e.code());
+        assert_eq!(gone, Some(Code::StoreUnavailable));
+    }
+
+    #[test]
+    fn a_holder_that_is_another_process_is_told() {
+        let error = held("state folder", "state_dir", Path::new("/s"), Some(1));
+        assert_eq!((error.code(), error.context_value("pid")), (Code::AlreadyRunning, Some("1")));
+        assert!(error.suggestion().is_some_and(|text| text.contains("kill 1") && text.contains("--state-dir")));
     }
 }

@@ -1,10 +1,128 @@
-//! The single-threaded process that makes children.
+//! The single-threaded process that makes children, so that the launcher never forks.
+//!
+//! The launcher runs its own executable again as the spawner and talks to it over a socket pair. For each request the
+//! spawner clones a sibling of itself, so that the child is the launcher's own, in its cgroup from the first
+//! instruction, and held on a pipe until its record is written. Whoever dies meanwhile closes an end of that pipe, and
+//! the child exits. The spawner keeps nothing between requests and ends when its socket closes.
 
+pub(crate) mod child;
+pub(crate) mod client;
+pub(crate) mod protocol;
+
+pub(crate) use client::{Client, HeldChild, SpawnFailure};
+pub(crate) use protocol::{SpawnRequest, Stage};
+
+use crate::act::sys::{self, SingleThreaded};
+use child::Child;
+use protocol::{REPLY_FDS, REQUEST_LIMIT, Reply};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::io::{IoSlice, Read as _};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first argument of a process that is to be a spawner. Its standard input is its socket.
+pub(crate) const SUBCOMMAND: &str = "__spawner";
+
+/// Whether `main` began with [`run_if_spawner`], so that running this executable again gives a spawner.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Runs the spawner and returns its exit code if this process was started as one, else returns `None` at once.
-/// The first line of `main`, before any thread is started:
+/// It is the first line of `main`, before any thread is started:
 /// `if let Some(code) = run_if_spawner() { return code; }`
 pub fn run_if_spawner() -> Option<ExitCode> {
-    unimplemented!()
+    ENTERED.store(true, Ordering::Relaxed);
+    if std::env::args_os().nth(1).is_none_or(|argument| argument != SUBCOMMAND) {
+        return None;
+    }
+    Some(match serve_launcher() {
+        Ok(()) => ExitCode::SUCCESS,
+        // There is nobody to tell but the launcher, who sees the socket close.
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Whether this executable can be run as a spawner.
+pub(crate) fn was_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
+
+fn serve_launcher() -> std::io::Result<()> {
+    let alone = SingleThreaded::prove()?;
+    sys::ignore_stop_signals();
+    // Fails when this process already leads a group, in which case it has a session of its own or nobody cares.
+    let _ = rustix::process::setsid();
+    let mut socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    let nothing = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    drop(nothing);
+    let mut body = Vec::new();
+    loop {
+        let mut len = [0; 4];
+        match socket.read_exact(&mut len) {
+            Ok(()) => {}
+            Err(end) if end.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
+        if len > REQUEST_LIMIT {
+            return Err(std::io::Error::other("a request is over its limit"));
+        }
+        body.resize(len, 0);
+        socket.read_exact(&mut body)?;
+        let made = SpawnRequest::decode(&body).ok_or((Stage::Request, Errno::INVAL)).and_then(|r| make(&alone, r));
+        reply(socket.as_fd(), &made)?;
+    }
+}
+
+/// A child and the launcher's ends of its pipes.
+struct Made {
+    pid: i32,
+    in_cgroup: bool,
+    pidfd: OwnedFd,
+    release: OwnedFd,
+    outcome: OwnedFd,
+}
+
+fn make(alone: &SingleThreaded, request: SpawnRequest) -> Result<Made, (Stage, Errno)> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let log = rustix::fs::open(&*request.log, flags, Mode::RUSR | Mode::WUSR).map_err(|e| (Stage::Log, e))?;
+    let (hold, release) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| (Stage::Pipes, e))?;
+    let (outcome, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| (Stage::Pipes, e))?;
+    let cgroup = request.cgroup.as_deref().and_then(|path| {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    });
+    let child = Child::new(request, log, hold, report);
+    let (in_cgroup, cloned) = match sys::clone_sibling(alone, cgroup.as_ref().map(AsFd::as_fd), || child.live()) {
+        // The cgroup may not be joined from here, or the kernel cannot do it. What is tracked how is the launcher's
+        // business, so a child outside it is made and said to be so.
+        Err(errno) if cgroup.is_some() && errno != Errno::AGAIN && errno != Errno::NOMEM => {
+            (false, sys::clone_sibling(alone, None, || child.live()))
+        }
+        cloned => (cgroup.is_some(), cloned),
+    };
+    let (pid, pidfd) = cloned.map_err(|e| (Stage::Clone, e))?;
+    Ok(Made { pid, in_cgroup, pidfd, release, outcome })
+}
+
+fn reply(socket: BorrowedFd<'_>, made: &Result<Made, (Stage, Errno)>) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REPLY_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: [BorrowedFd<'_>; REPLY_FDS];
+    let bytes = match made {
+        Ok(Made { pid, in_cgroup, pidfd, release, outcome }) => {
+            descriptors = [pidfd.as_fd(), release.as_fd(), outcome.as_fd()];
+            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            Reply::Made { pid: *pid, in_cgroup: *in_cgroup }.encode()
+        }
+        Err((stage, errno)) => Reply::Failed { stage: *stage, errno: errno.raw_os_error() }.encode(),
+    };
+    // A reply is far smaller than the socket's buffer, so it is sent whole or not at all.
+    rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
 }

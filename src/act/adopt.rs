@@ -1,0 +1,181 @@
+//! Taking over what the last launcher left: each recorded process is verified before anything else is done with it.
+//!
+//! The pidfd is opened first and the start time read after, so that what is verified is what is held.
+
+use super::cgroup::{RunCgroup, recorded};
+use super::exit::{self, Reaping, Waited};
+use super::identity::{ProcessStat, all_processes};
+use super::run::Watched;
+use super::spawner::SUBCOMMAND;
+use super::tree::{Group, Rest, SessionProof, Tree};
+use crate::error::{Code, Error};
+use crate::model::{BootId, ExitReason, RunRecord};
+use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// How long a child that was still held when its launcher died is given to notice, in milliseconds.
+const HELD_TRIES: u32 = 200;
+
+/// What a record turned out to be about.
+pub(super) enum Found {
+    /// A process of an earlier boot.
+    Rebooted,
+    /// The process, which lives.
+    Alive(Watched),
+    /// It has ended.
+    Ended {
+        /// How, as far as the kernel tells.
+        exit: ExitReason,
+        /// What belonged to it.
+        tree: Tree,
+        /// Whether nothing of that lives.
+        tree_gone: bool,
+    },
+    /// It cannot be said.
+    Unverifiable(Error),
+}
+
+/// Verifies recorded processes. The list of all processes is read at most once.
+pub(super) struct Verifier<'a> {
+    state_dir: &'a Path,
+    boot: BootId,
+    all: OnceLock<Vec<ProcessStat>>,
+}
+
+/// What the kernel says of the process that a record names.
+enum Process {
+    Alive(OwnedFd),
+    Ended(ExitReason),
+}
+
+impl<'a> Verifier<'a> {
+    /// For the records of a state folder.
+    pub(super) const fn new(state_dir: &'a Path, boot: BootId) -> Self {
+        Self { state_dir, boot, all: OnceLock::new() }
+    }
+
+    /// Finds out what a record is about.
+    pub(super) async fn verify(&self, record: &RunRecord) -> Found {
+        if record.process.boot != self.boot {
+            return Found::Rebooted;
+        }
+        match self.look(record).await {
+            Ok(found) => found,
+            Err(cause) => Found::Unverifiable(unverifiable(record, &cause)),
+        }
+    }
+
+    async fn look(&self, record: &RunRecord) -> Result<Found, String> {
+        let identity = &record.process;
+        let cgroup = identity
+            .cgroup
+            .as_deref()
+            .map(|path| recorded(self.state_dir, path, &record.key, record.run))
+            .transpose()?;
+        let process = find(record).await?;
+        let proof = if matches!(process, Process::Alive(_)) { SessionProof::Held } else { SessionProof::Hearsay };
+        let tree = Self::tree(record, cgroup, proof);
+        match process {
+            Process::Alive(pidfd) => Watched::new(identity.clone(), pidfd, tree)
+                .map(Found::Alive)
+                .map_err(|error| format!("it cannot be watched: {error}")),
+            Process::Ended(exit) => {
+                let rest = match &tree {
+                    Tree::Cgroup(_) => tree.rest(identity.pid).map_err(|e| e.to_string())?,
+                    Tree::Group(group) => group.rest(self.all().map_err(|e| e.to_string())?),
+                };
+                match rest {
+                    Rest::Unclear(pids) => Err(format!(
+                        "its main process has ended, and processes {pids:?} may be its children or strangers"
+                    )),
+                    Rest::Gone => Ok(Found::Ended { exit, tree, tree_gone: true }),
+                    Rest::Vanishing | Rest::Lives(_) => Ok(Found::Ended { exit, tree, tree_gone: false }),
+                }
+            }
+        }
+    }
+
+    fn tree(record: &RunRecord, cgroup: Option<RunCgroup>, proof: SessionProof) -> Tree {
+        match cgroup {
+            Some(cgroup) => Tree::Cgroup(cgroup),
+            None => Tree::Group(Group { main: record.process.clone(), run: record.run, proof }),
+        }
+    }
+
+    fn all(&self) -> io::Result<&[ProcessStat]> {
+        if let Some(all) = self.all.get() {
+            return Ok(all);
+        }
+        let all = all_processes()?;
+        Ok(self.all.get_or_init(|| all))
+    }
+}
+
+async fn find(record: &RunRecord) -> Result<Process, String> {
+    let identity = &record.process;
+    let pid = Pid::from_raw(identity.pid).filter(|_| identity.pid > 1).ok_or("it has no valid pid")?;
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(Process::Ended(ExitReason::Unknown)),
+        Err(errno) => return Err(format!("process {} cannot be opened: {errno}", identity.pid)),
+    };
+    for _ in 0..HELD_TRIES {
+        let stat = match ProcessStat::read(identity.pid) {
+            Ok(stat) => stat,
+            // Either it has been reaped in this moment, or it is hidden from this user.
+            Err(error) => match exit::has_ended(pidfd.as_fd()) {
+                Ok(true) => return Ok(Process::Ended(exit_of(&pidfd, record))),
+                _ => return Err(format!("process {} cannot be read: {error}", identity.pid)),
+            },
+        };
+        if !stat.is(identity) {
+            // The pid belongs to another now, who is left alone.
+            return Ok(Process::Ended(ExitReason::Unknown));
+        }
+        if stat.has_ended() {
+            return Ok(Process::Ended(exit_of(&pidfd, record)));
+        }
+        if !is_held(identity.pid) {
+            return Ok(Process::Alive(pidfd));
+        }
+        // Its launcher died between record and release: it is about to notice.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(Process::Alive(pidfd))
+}
+
+fn exit_of(pidfd: &OwnedFd, record: &RunRecord) -> ExitReason {
+    match exit::wait(pidfd.as_fd(), Reaping::Reap) {
+        Waited::Ended(exit) => exit,
+        Waited::Running => ExitReason::Unknown,
+        Waited::NotOurs => exit::of_stranger(pidfd.as_fd(), &record.process).unwrap_or(ExitReason::Unknown),
+    }
+}
+
+/// Whether it is a child of a spawner that has not been executed: it still bears the spawner's command line.
+fn is_held(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(SUBCOMMAND.as_bytes()))
+}
+
+fn unverifiable(record: &RunRecord, cause: &str) -> Error {
+    let pid = record.process.pid;
+    Error::new(
+        Code::TerminationFailed,
+        "A process that was recorded cannot be verified, so it is neither used nor ended",
+    )
+    .with("process_id", &record.key)
+    .with("pid", pid)
+    .with("run", record.run)
+    .because(cause)
+    .suggest(format!(
+        "look at it with ps -o pid,lstart,user,args -p {pid}; when it is not {} any more, or has been ended, stop \
+             the launcher and remove the run's record from its state folder",
+        record.key
+    ))
+}

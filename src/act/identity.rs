@@ -1,0 +1,131 @@
+//! What `/proc` says about processes.
+
+use crate::model::ProcessIdentity;
+use std::io;
+use std::path::Path;
+
+/// What is read of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessStat {
+    /// Its pid.
+    pub(crate) pid: i32,
+    /// The letter of its state.
+    pub(crate) state: u8,
+    /// Its parent.
+    pub(crate) parent: i32,
+    /// Its session.
+    pub(crate) session: i32,
+    /// How many threads it has.
+    pub(crate) threads: u32,
+    /// Clock ticks after boot.
+    pub(crate) start_time: u64,
+    /// Its wait status once it has ended; 0 also when that may not be read.
+    pub(crate) exit_status: i32,
+}
+
+impl ProcessStat {
+    /// Reads about one process. `NotFound` when there is none of this pid.
+    pub(crate) fn read(pid: i32) -> io::Result<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|error| {
+            // A process that goes while it is being read.
+            if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
+        })?;
+        Self::parse(&text).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not in the known form")))
+    }
+
+    /// Reads the text of the file. The name of the program, which is in parentheses, can contain anything.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let pid = std::str::from_utf8(&text[..text.iter().position(|b| *b == b' ')?]).ok()?.parse().ok()?;
+        let after_name = text.iter().rposition(|b| *b == b')')? + 2;
+        let rest = std::str::from_utf8(text.get(after_name..)?).ok()?;
+        // The first of these is field 3.
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            pid,
+            state: *field(3)?.as_bytes().first()?,
+            parent: field(4)?.parse().ok()?,
+            session: field(6)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+            exit_status: field(52)?.parse().ok()?,
+        })
+    }
+
+    /// Whether it has ended and only waits to be reaped. The first thread of a process can end before the others: then
+    /// its state is that of a zombie while the process lives.
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+
+    /// Whether it is the process of `identity`, given that the boot is the same.
+    pub(crate) const fn is(&self, identity: &ProcessIdentity) -> bool {
+        self.pid == identity.pid && self.start_time == identity.start_time
+    }
+}
+
+/// Every process that can be seen. One that comes or goes meanwhile may or may not be among them.
+pub(crate) fn all_processes() -> io::Result<Vec<ProcessStat>> {
+    let pids = std::fs::read_dir("/proc")?
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    Ok(pids.filter_map(|pid| ProcessStat::read(pid).ok()).collect())
+}
+
+/// Whether the environment that a process was started with contains this `NAME=value`. False when it may not be read.
+pub(crate) fn environment_contains(pid: i32, pair: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| environment.split(|b| *b == 0).any(|entry| entry == pair.as_bytes()))
+}
+
+/// Whether this process may read how that one ended: the kernel shows 0 to others.
+pub(crate) fn may_read_exit(pid: i32) -> bool {
+    let own = rustix::process::geteuid();
+    if own.is_root() {
+        return true;
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
+        ["Uid:", "Gid:"].iter().zip([own.as_raw(), rustix::process::getegid().as_raw()]).all(|(label, own)| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(label))
+                .is_some_and(|ids| ids.split_ascii_whitespace().all(|id| id.parse() == Ok(own)))
+        })
+    })
+}
+
+/// Which cgroup of the v2 hierarchy a process is in, relative to where that is mounted.
+pub(crate) fn cgroup_of(process: &str) -> io::Result<String> {
+    let path = Path::new("/proc").join(process).join("cgroup");
+    let text = std::fs::read_to_string(path)?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel has no v2 cgroup hierarchy mounted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_may_be_called_anything() {
+        let tail = "S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 7 0 4242 1 1 1 1 1 1 1 1 1 1 1 1 1 1 17 0 0 0 0 0 0 1 1 1 1 1 1 1 256";
+        for name in ["sleep", "a) S 9 9 9 (", "\u{fffd}", ") )"] {
+            let stat = ProcessStat::parse(format!("77 ({name}) {tail}\n").as_bytes()).expect("the known form");
+            assert_eq!((stat.pid, stat.parent, stat.session, stat.threads), (77, 1, 3, 7), "{name}");
+            assert_eq!((stat.start_time, stat.exit_status, stat.has_ended()), (4242, 256, false), "{name}");
+        }
+        assert_eq!(ProcessStat::parse(b"77 (x"), None);
+        assert_eq!(ProcessStat::parse(b""), None);
+    }
+
+    #[test]
+    fn this_process_is_seen_and_lives() {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let stat = ProcessStat::read(own).expect("own stat");
+        assert!(stat.pid == own && !stat.has_ended() && stat.start_time > 0);
+        assert!(all_processes().expect("/proc").iter().any(|other| other.pid == own));
+        assert_eq!(ProcessStat::read(i32::MAX).expect_err("no such pid").kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether a port is free, and who holds it if not.
+
+use crate::model::Ports;
+use crate::observed::PortKind;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
+
+/// The first of the two ports that a stranger listens on.
+pub(crate) fn taken(ports: Ports) -> Option<(PortKind, u16)> {
+    [(PortKind::Grpc, ports.grpc), (PortKind::Health, ports.health)].into_iter().find(|(_, port)| !is_free(*port))
+}
+
+/// Whether nobody listens on a port, on any address of either family.
+///
+/// It is bound and let go, never listened on, so that no client sees a connection accepted by the launcher. With
+/// `SO_REUSEADDR` connections that linger do not count, as they will not for the process. A refusal for another reason,
+/// such as a port below 1024, is left to the process, whose error says more.
+pub(crate) fn is_free(port: u16) -> bool {
+    [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]
+        .iter()
+        .all(|address| try_bind(address) != Err(Errno::ADDRINUSE))
+}
+
+fn try_bind(address: &SocketAddr) -> Result<(), Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // Else it would ask about IPv4 once more.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, address)
+}
+
+/// The process that listens on a port, if that can be seen from here.
+pub(crate) fn holder(port: u16) -> Option<i32> {
+    let inodes: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| table.lines().skip(1).filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
+        .collect();
+    if inodes.is_empty() {
+        return None;
+    }
+    let pids = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path().join("fd")))
+    });
+    pids.into_iter()
+        .find(|(_, descriptors)| {
+            std::fs::read_dir(descriptors).is_ok_and(|mut entries| {
+                entries.any(|entry| entry.is_ok_and(|entry| is_socket(&entry.path(), &inodes)))
+            })
+        })
+        .map(|(pid, _)| pid)
+}
+
+/// The inode of the socket that a line of `/proc/net/tcp` tells of, if it listens on `port`.
+fn listening_inode(line: &str, port: u16) -> Option<String> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+    let found = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(3)? == LISTEN;
+    found.then(|| (*fields.get(9).unwrap_or(&"0")).to_owned())
+}
+
+fn is_socket(link: &std::path::Path, inodes: &HashSet<String>) -> bool {
+    std::fs::read_link(link).is_ok_and(|target| {
+        target
+            .to_str()
+            .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'))
+            .is_some_and(|inode| inodes.contains(inode))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn own_pid() -> i32 {
+        rustix::process::getpid().as_raw_nonzero().get()
+    }
+
+    #[test]
+    fn a_listener_on_any_address_takes_the_port_and_is_named() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else {
+                eprintln!("skipped: this machine cannot listen on {address}");
+                continue;
+            };
+            let port = listener.local_addr().expect("an address").port();
+            assert!(!is_free(port), "{address}");
+            assert_eq!(taken(Ports { grpc: port, health: 1 }), Some((PortKind::Grpc, port)), "{address}");
+            assert_eq!(holder(port), Some(own_pid()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_lingers_takes_no_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = std::net::TcpStream::connect(address).expect("a connection");
+        // The end that closes first is the one that lingers.
+        let (server, _) = listener.accept().expect("a connection");
+        drop(server);
+        drop(listener);
+        drop(client);
+        assert!(is_free(address.port()));
+        assert_eq!(holder(address.port()), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Everything about a start that is done before there is a child: ports, cgroup, executable, arguments, environment.
+
+use super::cgroup::{Base, RunCgroup};
+use super::executable::{Attempt, locate};
+use super::ports;
+use super::spawner::{SpawnFailure, SpawnRequest};
+use crate::error::{Code, Error};
+use crate::model::{Environment, Key, expand};
+use crate::observed::PortKind;
+use crate::plan::PrepareRequest;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// What all starts have in common.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// What of the launcher's own environment processes inherit.
+    pub(crate) inherited_env: BTreeMap<String, String>,
+    /// Where their output goes.
+    pub(crate) log_dir: PathBuf,
+    /// Where their cgroups are made, if any are.
+    pub(crate) cgroups: Option<Base>,
+    /// The soft limit of open files that the launcher was started with.
+    pub(crate) open_files: u64,
+}
+
+/// A start that can be tried.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// What to ask the spawner for.
+    pub(crate) spawn: SpawnRequest,
+    /// The cgroup that was made for it.
+    pub(crate) cgroup: Option<RunCgroup>,
+    /// For the error when it fails.
+    pub(crate) paths: Paths,
+}
+
+/// The files that a start is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    program: PathBuf,
+    folder: PathBuf,
+    log: PathBuf,
+}
+
+impl Paths {
+    /// The error that a user sees when a start failed.
+    pub(crate) fn error(&self, key: &Key, failure: SpawnFailure) -> Error {
+        let Self { program, folder, log } = self;
+        Attempt { key, program, folder, log }.error(failure)
+    }
+}
+
+/// Why a start cannot be tried.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A stranger listens on a port.
+    PortTaken {
+        /// Which of the two.
+        port: PortKind,
+        /// The stranger, where it can be found out.
+        holder: Option<i32>,
+    },
+    /// Something else.
+    Failed(Error),
+}
+
+/// Gets a start ready. Reads files and asks the kernel, so it belongs on a thread that may block.
+pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> Result<Ready, Refusal> {
+    if let Some((port, number)) = ports::taken(request.ports) {
+        return Err(Refusal::PortTaken { port, holder: ports::holder(number) });
+    }
+    let pattern = &request.instance.content.launch.pattern;
+    let environment = Environment::of(&surroundings.inherited_env, &request.instance, request.ports, request.run);
+    let folder = std::path::absolute(&pattern.folder).map_err(|cause| {
+        let error = Error::new(Code::ProcessStartFailed, "The pattern's folder cannot be named").caused_by(&cause);
+        Refusal::Failed(error.with("process_id", &request.key).suggest("give --patterns-dir as an absolute path"))
+    })?;
+    let program = locate(pattern, &folder, environment.0.get("PATH").map(String::as_str)).map_err(Refusal::Failed)?;
+    let log = surroundings.log_dir.join(format!("{}.log", request.key.file_name()));
+    let arguments = std::iter::once(pattern.executable.clone())
+        .chain(pattern.args.iter().map(|argument| expand(argument, &environment)))
+        .enumerate()
+        .map(|(number, argument)| c_string(&request.key, &format!("argument {number}"), argument.into_bytes()))
+        .collect::<Result<_, _>>()?;
+    let environment = environment
+        .0
+        .into_iter()
+        .map(|(name, value)| c_string(&request.key, &name, format!("{name}={value}").into_bytes()))
+        .collect::<Result<_, _>>()?;
+    let cgroup = surroundings.cgroups.as_ref().map(|base| make_cgroup(base, request)).transpose()?;
+    let path = |what: &str, path: &Path| c_string(&request.key, what, path.as_os_str().as_bytes().to_vec());
+    let spawn = SpawnRequest {
+        program: path("executable", &program)?,
+        arguments,
+        environment,
+        folder: path("folder", &folder)?,
+        log: path("log", &log)?,
+        cgroup: cgroup.as_ref().map(|cgroup| path("cgroup", cgroup.path())).transpose()?,
+        open_files: surroundings.open_files,
+    };
+    Ok(Ready { spawn, cgroup, paths: Paths { program, folder, log } })
+}
+
+fn make_cgroup(base: &Base, request: &PrepareRequest) -> Result<RunCgroup, Refusal> {
+    base.create(&request.key, request.run).map_err(|cause| {
+        let error = Error::new(Code::ProcessStartFailed, "The cgroup of the process cannot be made");
+        Refusal::Failed(
+            error.with("process_id", &request.key).with("cgroup", base.path().display()).caused_by(&cause).suggest(
+                format!("check cgroup.max.descendants above {} and who may write there", base.path().display()),
+            ),
+        )
+    })
+}
+
+/// The error names the variable, never its value.
+fn c_string(key: &Key, what: &str, bytes: Vec<u8>) -> Result<CString, Refusal> {
+    CString::new(bytes).map_err(|_| {
+        let error = Error::new(Code::ProcessStartFailed, "A process cannot be given a value that contains a zero byte");
+        Refusal::Failed(
+            error
+                .with("process_id", key)
+                .with("value", what)
+                .suggest(format!("write {what} without \\0, for example in base64")),
+        )
+    })
+}

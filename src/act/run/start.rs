@@ -1,0 +1,209 @@
+//! The beginning of a run: prepare, record, release. Until the record is written its child is held.
+
+use super::{Run, Watched, cgroup_of, forget, look_after};
+use crate::act::cgroup::RunCgroup;
+use crate::act::clock;
+use crate::act::exit::{self, Reaping};
+use crate::act::identity::ProcessStat;
+use crate::act::mailbox::Orders;
+use crate::act::prepare::{Paths, Ready, Refusal, prepare};
+use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
+use crate::act::tree::{Group, SessionProof, Tree};
+use crate::error::{Code, Error};
+use crate::model::{ProcessIdentity, RunRecord};
+use crate::observed::Event;
+use crate::plan::PrepareRequest;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::io;
+use std::sync::Arc;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+
+/// A child before its exec, looked after already.
+#[derive(Debug)]
+struct Held {
+    watched: Watched,
+    release: OwnedFd,
+    outcome: OwnedFd,
+    paths: Paths,
+}
+
+/// The whole of a run that begins.
+pub(crate) async fn begin(run: Run, request: PrepareRequest) {
+    match make(&run, request).await {
+        Ok(held) => {
+            let process = held.watched.identity.clone();
+            run.shared.report(Event::Prepared { key: run.key.clone(), run: run.id, process }).await;
+            hold(run, held).await;
+        }
+        Err(Refusal::PortTaken { port, holder }) => {
+            run.shared.report(Event::PortTaken { key: run.key.clone(), run: run.id, port, holder }).await;
+        }
+        Err(Refusal::Failed(error)) => fail(&run, error).await,
+    }
+}
+
+async fn fail(run: &Run, error: Error) {
+    run.shared.report(Event::StartFailed { key: run.key.clone(), run: run.id, error }).await;
+}
+
+async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
+    let surroundings = Arc::clone(&run.shared.surroundings);
+    let Ready { spawn, cgroup, paths } = run.shared.blocking(move || prepare(&surroundings, &request)).await?;
+    let HeldChild { pid, pidfd, release, outcome, in_cgroup } = match run.shared.spawner.spawn(&spawn).await {
+        Ok(child) => child,
+        Err(failure) => {
+            remove(run, cgroup).await;
+            return Err(Refusal::Failed(paths.error(&run.key, failure)));
+        }
+    };
+    let cgroup = match cgroup {
+        Some(unused) if !in_cgroup => {
+            tracing::warn!(run = %run.id, cgroup = %unused.path().display(), "a process could not be made in its cgroup");
+            remove(run, Some(unused)).await;
+            None
+        }
+        cgroup => cgroup,
+    };
+    watch(run, pid, pidfd, cgroup.clone())
+        .map(|watched| Held { watched, release, outcome, paths: paths.clone() })
+        .map_err(|cause| {
+            // The child exits as its release has been dropped; who it was cannot be said, so it is left to a reaper.
+            run.shared.known.abandon(pid);
+            let errno = Errno::from_io_error(&cause).unwrap_or(Errno::IO);
+            Refusal::Failed(paths.error(&run.key, SpawnFailure { stage: Stage::HandOver, errno }))
+        })
+}
+
+/// Reads who the child is. It is held and not reaped, so that its pid is its own.
+fn watch(run: &Run, pid: i32, pidfd: OwnedFd, cgroup: Option<RunCgroup>) -> io::Result<Watched> {
+    let start_time = ProcessStat::read(pid)?.start_time;
+    let boot = clock::now().boot;
+    let path = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
+    let identity = ProcessIdentity { pid, start_time, boot, cgroup: path };
+    let tree = match cgroup {
+        Some(cgroup) => Tree::Cgroup(cgroup),
+        None => Tree::Group(Group { main: identity.clone(), run: run.id, proof: SessionProof::Held }),
+    };
+    Watched::new(identity, pidfd, tree)
+}
+
+/// Holds a child until it is said what becomes of it.
+async fn hold(run: Run, held: Held) {
+    tokio::select! {
+        // Cancel-safe: see there.
+        orders = run.mailbox.take() => {
+            if let Orders { commit: Some(record), discard: false, kill: false, drop: false, save, signals } = orders {
+                let rest = Orders { save, signals, ..Orders::default() };
+                commit(run, held, record, rest).await;
+            } else {
+                end(&run, held).await;
+                fail(&run, let_go(&run)).await;
+            }
+        },
+        // Cancel-safe: an end stays readable.
+        () = held.watched.ended() => {
+            end(&run, held).await;
+            fail(&run, ended_early(&run)).await;
+        }
+        // Cancel-safe: a token.
+        () = run.shared.leave.cancelled() => end(&run, held).await,
+    }
+}
+
+/// Writes the record, and only then releases the child.
+async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
+    let records = Arc::clone(&run.shared.records);
+    if let Err(error) = run.shared.blocking(move || records.save_run(&record)).await {
+        end(&run, held).await;
+        return fail(&run, error).await;
+    }
+    let Held { watched, release, outcome, paths } = held;
+    let released = rustix::io::retry_on_intr(|| rustix::io::write(&release, &[1]));
+    drop(release);
+    let failure = match released {
+        Ok(_) => tokio::select! {
+            // Dropped only when everything is.
+            failure = exec_failure(&run, &watched, outcome) => failure.map(|failure| paths.error(&run.key, failure)),
+            // Cancel-safe: a token. The record is written, so that the next launcher finds what becomes of it.
+            () = run.shared.leave.cancelled() => return,
+        },
+        Err(_) => Some(ended_early(&run)),
+    };
+    match failure {
+        None => {
+            run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
+            look_after(run, watched, rest).await;
+        }
+        Some(error) => {
+            let cgroup = bury(&run, watched).await;
+            forget(&run, cgroup).await;
+            fail(&run, error).await;
+        }
+    }
+}
+
+/// What the child reports of its exec; nothing when that worked. It can take as long as a disk takes to answer, so a
+/// kill is carried out meanwhile.
+async fn exec_failure(run: &Run, watched: &Watched, outcome: OwnedFd) -> Option<SpawnFailure> {
+    let read = async {
+        let mut report = Vec::new();
+        // What cannot be read is as if nothing had been said: whether the process lives shows on its pidfd.
+        if let Ok(mut pipe) = pipe::Receiver::from_owned_fd(outcome) {
+            drop(pipe.read_to_end(&mut report).await);
+        }
+        report
+    };
+    tokio::pin!(read);
+    let report = tokio::select! {
+        // Both are pinned or leave what they wait for in place.
+        report = &mut read => report,
+        () = run.mailbox.kill_ordered() => {
+            watched.signal(Signal::KILL);
+            read.await
+        }
+    };
+    let (stage, errno) = report.split_first_chunk::<1>()?;
+    let errno = i32::from_le_bytes(*errno.first_chunk()?);
+    Some(SpawnFailure { stage: Stage::from_u8(stage[0]), errno: Errno::from_raw_os_error(errno) })
+}
+
+/// Lets go of a held child that has no record and sees it end.
+async fn end(run: &Run, held: Held) {
+    let Held { watched, release, .. } = held;
+    drop(release);
+    // It exits by itself unless somebody has stopped it.
+    watched.signal(Signal::KILL);
+    let cgroup = bury(run, watched).await;
+    remove(run, cgroup).await;
+}
+
+/// Waits for the end of a child that was never executed, and reaps it.
+async fn bury(run: &Run, watched: Watched) -> Option<RunCgroup> {
+    watched.ended().await;
+    exit::wait(watched.fd(), Reaping::Reap);
+    run.shared.known.remove(watched.identity.pid);
+    cgroup_of(&watched.tree)
+}
+
+async fn remove(run: &Run, cgroup: Option<RunCgroup>) {
+    let Some(cgroup) = cgroup else { return };
+    if let Err(error) = run.shared.blocking(move || cgroup.remove()).await {
+        // It is empty, and the next launcher removes what is.
+        tracing::debug!(run = %run.id, %error, "the cgroup of a run could not be removed");
+    }
+}
+
+fn let_go(run: &Run) -> Error {
+    Error::new(Code::ProcessStartFailed, "The start was called off before the process was executed")
+        .with("process_id", &run.key)
+        .suggest("nothing needs to be done: it is started again when it is wanted")
+}
+
+fn ended_early(run: &Run) -> Error {
+    Error::new(Code::ProcessStartFailed, "The process was killed before it was executed")
+        .with("process_id", &run.key)
+        .suggest("look for what kills processes here: dmesg | grep -i -e oom -e killed")
+}

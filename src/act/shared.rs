@@ -1,0 +1,108 @@
+//! What the tasks of all runs share.
+
+use super::known::KnownPids;
+use super::mailbox::Mailbox;
+use super::prepare::Surroundings;
+use super::records::Records;
+use super::spawner::Client;
+use crate::error::Error;
+use crate::model::RunId;
+use crate::observed::Event;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Calls that may block and are under way at once. They take tens of microseconds each unless a disk is sick; a
+/// thousand runs that start together must not become a thousand threads.
+const BLOCKING_LIMIT: usize = 8;
+
+/// What the tasks of all runs share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// What every start has in common.
+    pub(crate) surroundings: Arc<Surroundings>,
+    /// Where runs are recorded.
+    pub(crate) records: Arc<Records>,
+    /// Who makes children.
+    pub(crate) spawner: Client,
+    /// Which children have an owner.
+    pub(crate) known: Arc<KnownPids>,
+    /// Cancelled when the runs are to be left alone.
+    pub(crate) leave: CancellationToken,
+    /// The tasks of all runs.
+    pub(crate) tasks: TaskTracker,
+    events: mpsc::Sender<Event>,
+    mailboxes: Mutex<HashMap<RunId, Arc<Mailbox>>>,
+    blocking: Semaphore,
+}
+
+impl Shared {
+    /// With no runs yet.
+    pub(crate) fn new(
+        surroundings: Surroundings,
+        records: Arc<Records>,
+        spawner: Client,
+        known: Arc<KnownPids>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            surroundings: Arc::new(surroundings),
+            records,
+            spawner,
+            known,
+            leave: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            events,
+            mailboxes: Mutex::default(),
+            blocking: Semaphore::new(BLOCKING_LIMIT),
+        }
+    }
+
+    /// Reports to the loop; waits while the loop has not caught up. When the runs are being left alone, or the loop is
+    /// gone, there is nobody to report to.
+    pub(crate) async fn report(&self, event: Event) {
+        tokio::select! {
+            // Cancel-safe: what is not sent is dropped, on purpose.
+            sent = self.events.send(event) => drop(sent),
+            () = self.leave.cancelled() => {}
+        }
+    }
+
+    /// Does what may block, away from the loop.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // The semaphore is never closed.
+        let _permit = self.blocking.acquire().await.ok();
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending, and with it whoever waits here.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// The orders of a run whose task is to be started.
+    pub(crate) fn open_mailbox(&self, run: RunId) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&mailbox));
+        mailbox
+    }
+
+    /// The orders of a run that has a task.
+    pub(crate) fn mailbox(&self, run: RunId) -> Option<Arc<Mailbox>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    }
+
+    /// The task of a run has nothing left to do.
+    pub(crate) fn close_mailbox(&self, run: RunId) {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// For what the loop is not told of because it could change nothing.
+    pub(crate) fn note_failure(run: RunId, what: &'static str, error: &Error) {
+        tracing::error!(%run, %error, "{what}");
+    }
+}

@@ -1,0 +1,75 @@
+//! What happens in a child before it becomes another program: system calls only, everything was made ready before.
+
+use super::protocol::{SpawnRequest, Stage};
+use crate::act::sys::{self, CStrings};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::ffi::CString;
+
+/// What a held child needs. Its descriptors close on exec; standard input is `/dev/null`, as it is the spawner's.
+#[derive(Debug)]
+pub(super) struct Child {
+    program: CString,
+    arguments: CStrings,
+    environment: CStrings,
+    folder: CString,
+    open_files: u64,
+    log: OwnedFd,
+    hold: OwnedFd,
+    report: OwnedFd,
+}
+
+impl Child {
+    /// Makes everything ready. `hold` is read by the child, `report` is written by it.
+    pub(super) fn new(request: SpawnRequest, log: OwnedFd, hold: OwnedFd, report: OwnedFd) -> Self {
+        let SpawnRequest { program, arguments, environment, folder, open_files, .. } = request;
+        let (arguments, environment) = (arguments.into(), environment.into());
+        Self { program, arguments, environment, folder, open_files, log, hold, report }
+    }
+
+    /// The life of a child up to its exec. When it returns the child is to end.
+    pub(super) fn live(&self) {
+        let (stage, errno) = match self.settle_in() {
+            Err(errno) => (Stage::SetUp, errno),
+            Ok(()) if !self.released() => return,
+            Ok(()) => self.become_program(),
+        };
+        let [a, b, c, d] = errno.raw_os_error().to_le_bytes();
+        // Nobody is left to be told when this fails.
+        let _ = rustix::io::write(&self.report, &[stage as u8, a, b, c, d]);
+    }
+
+    /// Leaves behind what it has of the spawner: session, signals, descriptors, limit of open files.
+    fn settle_in(&self) -> Result<(), Errno> {
+        rustix::process::setsid()?;
+        sys::reset_signals();
+        rustix::stdio::dup2_stdout(&self.log)?;
+        rustix::stdio::dup2_stderr(&self.log)?;
+        // Among others the writing end of the hold: a copy of it here would keep this child waiting for ever.
+        sys::close_all_but([self.hold.as_fd(), self.report.as_fd()]);
+        let limit = getrlimit(Resource::Nofile);
+        let soft = limit.maximum.map_or(self.open_files, |hard| hard.min(self.open_files));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: limit.maximum })
+    }
+
+    /// Waits until the record is written. False when the launcher let go or is gone.
+    fn released(&self) -> bool {
+        let mut byte = [0];
+        loop {
+            match rustix::io::read(&self.hold, &mut byte) {
+                Ok(read) => return read == 1,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Returns only when that fails.
+    fn become_program(&self) -> (Stage, Errno) {
+        match rustix::process::chdir(&*self.folder) {
+            Err(errno) => (Stage::Folder, errno),
+            Ok(()) => (Stage::Exec, sys::execve(&self.program, &self.arguments, &self.environment)),
+        }
+    }
+}

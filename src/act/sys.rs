@@ -1,0 +1,171 @@
+//! The few system calls that have no safe wrapper. Everything unsafe of the crate is in this file.
+#![expect(unsafe_code, reason = "clone3, execve and their surroundings have no safe wrapper")]
+
+use rustix::io::Errno;
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// `CLONE_INTO_CGROUP`, which does not fit the type that libc gives it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The highest signal number of Linux.
+const LAST_SIGNAL: i32 = 64;
+/// The exit code of a child that was let go of or could not be executed.
+const NEVER_RAN: i32 = 127;
+/// What is closed one by one where `close_range` is missing (before Linux 5.9).
+const FALLBACK_FDS: RawFd = 4096;
+
+/// Proof that this process has one thread, so that a clone of it is a whole process and not one with locks held by
+/// threads that it has not got.
+#[derive(Debug)]
+pub(crate) struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Counts the threads. Whoever holds the proof starts none.
+    pub(crate) fn prove() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 { Ok(Self(())) } else { Err(io::Error::other(format!("it has {threads} threads"))) }
+    }
+}
+
+/// Strings in the form that `execve` takes: a null-terminated array of pointers.
+#[derive(Debug)]
+pub(crate) struct CStrings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl From<Vec<CString>> for CStrings {
+    fn from(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// Makes a sibling of this process, in `cgroup` from its first instruction, runs `child` in it, and ends it then.
+pub(crate) fn clone_sibling(
+    _proof: &SingleThreaded,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(),
+) -> Result<(i32, OwnedFd), Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is a plain record of integers, for which all zeros is a valid value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD).cast_unsigned().into();
+    arguments.pidfd = ptr::from_mut(&mut pidfd).addr() as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: without CLONE_VM the child has a copy of this address space and stack; the process has one thread (see
+    // the proof), so no lock is held in the copy; `arguments` and `pidfd` outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut arguments), size_of_val(&arguments)) };
+    match result {
+        -1 => Err(last_errno()),
+        0 => {
+            child();
+            exit_now(NEVER_RAN)
+        }
+        pid => {
+            // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            i32::try_from(pid).map(|pid| (pid, pidfd)).map_err(|_| Errno::OVERFLOW)
+        }
+    }
+}
+
+/// Gives every signal its default disposition and unblocks all.
+pub(crate) fn reset_signals() {
+    // SAFETY: sigaction and sigset_t are plain records for which all zeros is valid (SIG_DFL, no flags, empty set); the
+    // calls read or write them and nothing else. Refusals (SIGKILL, SIGSTOP, the two that libc keeps) concern what cannot be changed.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=LAST_SIGNAL {
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Makes this process deaf to what a terminal or a service manager sends to whole groups.
+pub(crate) fn ignore_stop_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: SIG_IGN installs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Closes every descriptor but the three standard ones and the two given.
+pub(crate) fn close_all_but(keep: [BorrowedFd<'_>; 2]) {
+    let [a, b] = keep.map(|fd| fd.as_raw_fd());
+    let (low, high) = (a.min(b), a.max(b));
+    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
+        if first <= last {
+            close_range(first, last);
+        }
+    }
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    // SAFETY: close_range touches no memory. Called only in a child that has just been cloned, will never drop what it
+    // copied from its parent, and uses none of these descriptors.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last.cast_unsigned(), 0) };
+    if result == -1 {
+        for fd in first..=last.min(FALLBACK_FDS) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Becomes another program; returns only if that fails.
+pub(crate) fn execve(program: &CStr, arguments: &CStrings, environment: &CStrings) -> Errno {
+    // SAFETY: both arrays end with a null pointer and point to strings that `CStrings` keeps alive.
+    unsafe { libc::execve(program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// Ends this process without running anything that belongs to the process it is a copy of.
+fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit does not return and runs no handlers.
+    unsafe { libc::_exit(code) }
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h` in its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `_IOWR(0xFF, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+/// Asks for, and confirms, the exit code.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// The wait status of a process that has been reaped by whoever its parent was; needs Linux 6.15.
+pub(crate) fn status_of_reaped(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut answer = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request's number says the size of the record, which is that of PidfdInfo (64 bytes).
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut answer) };
+    (result == 0 && answer.mask & PIDFD_INFO_EXIT != 0).then_some(answer.exit_code)
+}
+
+/// Takes a pidfd into the runtime, where it becomes readable when its process has ended.
+pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd names the same descriptor for as long as it lives, and closes it only when it is dropped, which
+    // AsyncFd does after it has taken it out of the runtime.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+}
+
+fn last_errno() -> Errno {
+    Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
