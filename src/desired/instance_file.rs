@@ -66,7 +66,7 @@ impl Reader<'_> {
             resources: fields.resources(raw.resources.as_ref())?,
             grace_period: fields.duration(&["grace_period"], raw.grace_period.as_ref(), Duration::ZERO..=DAY)?,
             state: fields.choice(&["state"], raw.state.as_ref(), &STATES)?.unwrap_or(DesiredState::Running),
-            ttl: self.ttl(&raw.ttl)?,
+            ttl: self.ttl(raw.ttl.as_ref())?,
             line: root.place().line,
         };
         specs.extend(tenants.into_iter().map(|(namespace, line)| InstanceSpec { namespace, line, ..spec.clone() }));
@@ -170,15 +170,13 @@ impl Reader<'_> {
         Ok(raws.into_iter().map(|(slot, settings)| (slot, settings.0)).collect())
     }
 
-    fn ttl(&self, raw: &Option<yaml::Written>) -> Result<Option<Duration>> {
+    fn ttl(&self, raw: Option<&yaml::Written>) -> Result<Option<Duration>> {
         match (raw, self.author) {
             (Some(_), Author::Person) => Err(self
                 .fields
                 .key_error(&["ttl"], "'ttl' is for launched instances, and this file is a person's")
                 .suggest("remove 'ttl'; the instance ends when this file is deleted")),
-            (ttl, Author::Launcher | Author::Person) => {
-                self.fields.duration(&["ttl"], ttl.as_ref(), SHORTEST..=TTL_LIMIT)
-            }
+            (ttl, Author::Launcher | Author::Person) => self.fields.duration(&["ttl"], ttl, SHORTEST..=TTL_LIMIT),
         }
     }
 }

@@ -98,7 +98,9 @@ pub(super) fn missing_on_path(manifest: &Manifest, search_path: &str) -> Option<
 /// The path of an executable that is not looked up on `PATH`.
 fn location(manifest: &Manifest) -> Option<PathBuf> {
     let executable = &manifest.revision.executable;
-    executable.contains('/').then(|| manifest.revision.folder.join(executable))
+    // `./run` is told as `folder/run`.
+    let shown = executable.strip_prefix("./").unwrap_or(executable);
+    executable.contains('/').then(|| manifest.revision.folder.join(shown))
 }
 
 /// Whether a file stands below a folder once every link is followed.

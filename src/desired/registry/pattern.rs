@@ -117,13 +117,11 @@ impl Pattern {
         if belief == Belief::Settled && waited < SETTLE && !self.says_the_same() {
             return (Presence::There, Some(SETTLE.saturating_sub(waited)));
         }
-        match self.believe() {
-            Ok(()) => self.settled = true,
-            Err(Unsteady) => {
-                self.seen = None;
-                return (Presence::There, Some(SETTLE));
-            }
+        if let Err(Unsteady) = self.believe() {
+            self.seen = None;
+            return (Presence::There, Some(SETTLE));
         }
+        self.settled = true;
         (Presence::There, None)
     }
 
@@ -223,9 +221,8 @@ impl Pattern {
             (true, Some(good), None) => Some(Lookup::Found(Arc::clone(good))),
             (true, Some(good), Some(error)) => Some(Lookup::LastGood(Arc::clone(good), error.clone())),
             (true, None, Some(error)) => Some(Lookup::Invalid(error.clone())),
-            (true, None, None) => None,
             (false, Some(_), _) => Some(Lookup::Gone(paths.gone(name))),
-            (false, None, _) => None,
+            (true, None, None) | (false, None, _) => None,
         }
     }
 

@@ -137,12 +137,10 @@ impl Walk<'_, '_> {
             _ => String::new(),
         };
         let error = self.source.error(entry.place, &format!("unknown key '{written}'{within}"));
-        match nearest(&entry.key, known_keys(schema)) {
-            Some(meant) => error.suggest(format!("write '{meant}' in place of '{written}'")),
-            None => {
-                let known: Vec<_> = known_keys(schema).collect();
-                error.suggest(format!("use one of {}; a key of your own begins with '{FREE_PREFIX}'", known.join(", ")))
-            }
+        if let Some(meant) = nearest(&entry.key, known_keys(schema)) {
+            return error.suggest(format!("write '{meant}' in place of '{written}'"));
         }
+        let known: Vec<_> = known_keys(schema).collect();
+        error.suggest(format!("use one of {}; a key of your own begins with '{FREE_PREFIX}'", known.join(", ")))
     }
 }

@@ -135,11 +135,12 @@ impl<'a> Source<'a> {
             shown.chars().take(SHOWN_LIMIT).map(|c| if c == '\t' || c.is_control() { ' ' } else { c }).collect();
         let number = place.line.to_string();
         let column = usize::try_from(place.column).unwrap_or(usize::MAX);
-        let mut out = format!("\n  {number} | {shown}");
-        if column <= shown.chars().count() + 1 {
-            out.push_str(&format!("\n  {0:1$} | {0:2$}^", "", number.len(), column.saturating_sub(1)));
-        }
-        Some(out)
+        let caret = if column <= shown.chars().count() + 1 {
+            format!("\n  {0:1$} | {0:2$}^", "", number.len(), column.saturating_sub(1))
+        } else {
+            String::new()
+        };
+        Some(format!("\n  {number} | {shown}{caret}"))
     }
 }
 

@@ -225,6 +225,13 @@ fn hostile_texts_are_answered_quickly() {
         fill("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: b\n"),
         (0..size / 16).map(|i| format!("k{i}: v\n")).collect(),
         format!("{}{}", "[".repeat(60), fill("a,")),
+        // These are within every limit, so that the second parser reads them, too.
+        format!("x-a: {}{}{}\npattern: hello\n", "[".repeat(60), "a,".repeat(9_000), "]".repeat(60)),
+        format!("x-a: [{}]\npattern: hello\n", format!("{}{},", "[".repeat(60), "]".repeat(60)).repeat(160)),
+        format!("x-a: [{}]\npattern: hello\n", format!("{},", "b".repeat(25)).repeat(9_900)),
+        format!("x-a: {{{}}}\npattern: hello\n", (0..4_900).map(|i| format!("{i}: {i},")).collect::<String>()),
+        format!("x-a: {}{}{}\npattern: hello\n", "{a: ".repeat(60), "b".repeat(200_000), "}".repeat(60)),
+        format!("x-a: [{}]\npattern: hello\n", "{a: [b, c]},".repeat(1_600)),
     ];
     for text in texts {
         let text = &text[..text.len().min(size)];
