@@ -11,7 +11,7 @@ mod adopt;
 mod cgroup;
 mod executable;
 mod exit;
-mod identity;
+pub(crate) mod identity;
 mod known;
 mod mailbox;
 mod ports;

@@ -5,6 +5,8 @@
 mod check;
 mod confirm_prune;
 mod init;
+mod plan;
+mod run;
 mod schema;
 
 use crate::config::{Config, Loaded, Settings, Sources};
@@ -36,8 +38,15 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the launcher; what happens without a command.
+    ///
+    /// Every flag is also a variable (--resync-interval is PATTERN_LAUNCHER_RESYNC_INTERVAL) and a key of the
+    /// configuration file (resync_interval). Flags beat variables, variables beat the file.
+    Run(Flags),
     /// Validate every manifest and every instance, without a launcher; exit code 1 when one is wrong.
     Check(Flags),
+    /// Print what would be done against what runs now, and why; exit code 0 for nothing, 2 for changes, 1 for an error.
+    Plan(Flags),
     /// Let a held-back mass deletion happen.
     ConfirmPrune {
         /// The token that the log line and the PruneBlocked condition give; it names exactly that set of instances.
@@ -99,8 +108,10 @@ pub fn main() -> ExitCode {
 fn carry_out(arguments: Arguments) -> Result<Answer> {
     let upper = arguments.flags;
     match arguments.command {
-        None => Ok(Answer::fine(String::new())),
+        None => run::run(&upper.sources()),
+        Some(Command::Run(flags)) => run::run(&flags.over(upper).sources()),
         Some(Command::Check(flags)) => check::check(&flags.over(upper).config()?),
+        Some(Command::Plan(flags)) => plan::plan(&flags.over(upper).config()?),
         Some(Command::ConfirmPrune { token, flags }) => {
             confirm_prune::confirm(&flags.over(upper).config()?.state_dir, &token).map(Answer::fine)
         }
@@ -143,9 +154,9 @@ mod tests {
 
     #[test]
     fn flags_stand_before_or_after_the_command() {
-        for line in ["pattern-launcher --max-errors 3 check", "pattern-launcher check --max-errors 3"] {
+        for line in ["pattern-launcher --max-errors 3 plan", "pattern-launcher plan --max-errors 3"] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-            let Some(Command::Check(flags)) = arguments.command else { panic!("{line} is no check") };
+            let Some(Command::Plan(flags)) = arguments.command else { panic!("{line} is no plan") };
             assert_eq!(flags.over(arguments.flags).settings.max_errors, Some(3), "{line}");
         }
     }

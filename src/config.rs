@@ -307,4 +307,15 @@ mod tests {
         assert_eq!(config.patterns_dir, folder.path().join("p"));
         assert_eq!(config.state_dir, Path::new("/var/lib/one"));
     }
+
+    #[test]
+    fn the_readme_lists_every_setting() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+        for flag in source::flag_names() {
+            let setting = format!("`{}`", flag.replace('-', "_"));
+            let named = |row: &&&str| row.split(" | ").next().is_some_and(|first| first.contains(&setting));
+            assert!(rows.iter().any(|row| named(&row)), "{setting} is not in the README");
+        }
+    }
 }

@@ -1,12 +1,173 @@
-//! The composition root.
+//! The composition root: what has to be started, in which order, and what has to be wound up.
+//!
+//! The state folder is locked before anything is read, records are read before anything is adopted, survivors are
+//! adopted before the desired directories are read, and only then does the loop turn. Signals are not handled here: a
+//! program that embeds a launcher has its own.
 
-use crate::config::Config;
+use crate::act::records::Loaded as LoadedRecords;
+use crate::act::status_file::STATUS_FILE;
+use crate::act::{CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, clock};
+use crate::config::{CgroupSetting, Config, OnExit};
 use crate::desired::root::{RootLock, RootSpec};
-use crate::desired::store::StoreSettings;
+use crate::desired::store::{self, StoreHandle, StoreSettings};
+use crate::error::{Code, Error, Result};
+use crate::http::{self, Site};
+use crate::model::environment::INHERITED;
+use crate::observed::{Restored, RestoredRun};
+use crate::reconciler::engine::Engine;
+use crate::reconciler::{Board, Reconciler, Request, SystemDice};
+use crate::telemetry;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-/// The status file in the state folder.
-pub const STATUS_FILE: &str = "status.json";
+/// Events on their way to the loop: a thousand runs may each have a few. A run that finds the queue full waits.
+const EVENTS: usize = 4096;
+/// Changes of the desired set on their way to the loop; the store waits when it is ahead.
+const CHANGES: usize = 16;
+/// Requests on their way to the loop; they come from people.
+const REQUESTS: usize = 16;
+
+/// A launcher that runs. Dropping it leaves every process as it is.
+#[derive(Debug)]
+pub struct Launcher {
+    config: Config,
+    board: Arc<Board>,
+    http: Option<(SocketAddr, JoinHandle<()>)>,
+    store: StoreHandle,
+    records: Arc<Records>,
+    requests: mpsc::Sender<Request>,
+    task: JoinHandle<(Host, StatusWriter)>,
+    _lock: StateLock,
+}
+
+impl Launcher {
+    /// Takes over what the last launcher left, and begins. Within a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING` when another launcher holds the state folder, `STORE_UNAVAILABLE` when it cannot be used,
+    /// `INVALID_CONFIGURATION` when the HTTP address or the cgroup cannot be used.
+    pub async fn start(config: Config) -> Result<Self> {
+        let boot = clock::boot()?;
+        let lock = StateLock::acquire(&config.state_dir)?;
+        // Before anything is touched: a launcher that cannot answer should not begin.
+        let listener = match config.http {
+            Some(address) => Some(http::listen(address).await?),
+            None => None,
+        };
+        let (records, loaded) = Records::open(&config.state_dir, boot)?;
+        let records = Arc::new(records);
+        let board = Arc::new(Board::new(clock::now()));
+        let http = listener
+            .map(|listener| {
+                let address = listener.local_addr().map_err(|cause| internal("the HTTP address is lost", &cause))?;
+                let served = http::serve(listener, site(&config, &board, &records));
+                Ok::<_, Error>((address, tokio::spawn(served)))
+            })
+            .transpose()?;
+
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let host = Host::start(host_settings(&config), Arc::clone(&records), event_sender)?;
+        tracing::info!(tracking = ?host.tracking(), "process trees are tracked");
+        make_launch_dir(&config.launch_dir);
+        let (change_sender, desired) = mpsc::channel(CHANGES);
+        let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();
+        let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
+        engine.restore(adopt(&host, loaded).await, clock::now(), &mut SystemDice);
+        let store =
+            store::spawn(store_settings(&config, Some(Arc::new(RootLocks))), declared, clock::now, change_sender);
+
+        let status = StatusWriter::spawn(config.state_dir.join(STATUS_FILE), std::process::id(), telemetry::wall_time);
+        let (requests, asked) = mpsc::channel(REQUESTS);
+        let resync = config.resync_interval;
+        let reconciler = Reconciler { engine, host, board: Arc::clone(&board), status, events, desired, resync };
+        let task = tokio::spawn(reconciler.run(asked));
+        Ok(Self { config, board, http, store, records, requests, task, _lock: lock })
+    }
+
+    /// Where everything stands.
+    pub const fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// What it runs with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where `/health` and `/ready` are.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Looks at the desired directories now.
+    pub fn look(&self) {
+        self.store.poke();
+    }
+
+    /// Takes over another configuration as far as a running launcher can, looks at the desired directories, and gives
+    /// back the settings that changed and need a restart.
+    pub async fn reload(&mut self, config: Config) -> Vec<&'static str> {
+        let fixed = needing_restart(&self.config, &config);
+        make_launch_dir(&config.launch_dir);
+        let (policy, resync) = (config.policy.clone(), config.resync_interval);
+        // The state folder stays, so what is kept in it stays there, too.
+        let next = Config { state_dir: self.config.state_dir.clone(), ..config };
+        self.store.reconfigure(store_settings(&next, Some(Arc::new(RootLocks)))).await;
+        self.request(Request::Retune { policy, resync }).await;
+        self.config = next;
+        fixed
+    }
+
+    /// Begins to end as the configuration says. While processes are being ended, asking again ends them at once, and a
+    /// third time leaves what will not end.
+    pub async fn stop(&self) {
+        self.request(match self.config.on_exit {
+            OnExit::Terminate => Request::Terminate,
+            OnExit::Detach => Request::Detach,
+        })
+        .await;
+    }
+
+    async fn request(&self, request: Request) {
+        // The loop that would be asked may just have ended, which is what [`Launcher::ended`] says.
+        drop(self.requests.send(request).await);
+    }
+
+    /// Waits until it has ended. Cancel-safe; not to be called again once it has returned.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the loop broke.
+    pub async fn ended(&mut self) -> Result<Remains> {
+        let (host, status) = (&mut self.task).await.map_err(|cause| internal("the loop broke", &cause))?;
+        Ok(Remains { host, status })
+    }
+
+    /// Writes the last records and the last status, and lets go of everything.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when they cannot be written.
+    pub async fn wind_up(self, remains: Remains) -> Result<()> {
+        let Remains { host, status } = remains;
+        host.shutdown().await;
+        if let Some((_, task)) = &self.http {
+            task.abort();
+        }
+        let remembered = self.records.flush().await;
+        let told = status.finish().await;
+        remembered.and(told)
+    }
+}
+
+/// What a loop that has ended leaves to be wound up.
+#[derive(Debug)]
+pub struct Remains {
+    host: Host,
+    status: StatusWriter,
+}
 
 /// What the store reads under a configuration: the desired folders, and the launch folder last.
 pub fn store_settings(config: &Config, locks: Option<Arc<dyn RootLock>>) -> StoreSettings {
@@ -24,5 +185,122 @@ pub fn store_settings(config: &Config, locks: Option<Arc<dyn RootLock>>) -> Stor
         resync: config.resync_interval,
         state_dir: config.state_dir.clone(),
         locks,
+    }
+}
+
+/// What is read without a launcher: no locks, and no launch folder where there is none yet.
+pub fn offline_settings(config: &Config) -> StoreSettings {
+    let mut settings = store_settings(config, None);
+    settings.roots.retain(|root| !root.api_managed || root.path.symlink_metadata().is_ok());
+    settings
+}
+
+/// Where the output of instances goes.
+pub fn log_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("logs")
+}
+
+fn host_settings(config: &Config) -> HostSettings {
+    let names = INHERITED.iter().copied().chain(config.inherit_env.iter().map(String::as_str));
+    let inherited_env: BTreeMap<String, String> =
+        names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    HostSettings {
+        state_dir: config.state_dir.clone(),
+        log_dir: log_dir(&config.state_dir),
+        cgroup: match &config.cgroup {
+            CgroupSetting::Auto => CgroupChoice::Auto,
+            CgroupSetting::Off => CgroupChoice::Off,
+            CgroupSetting::Path(path) => CgroupChoice::Under(path.clone()),
+        },
+        inherited_env,
+        spawner_exe: None,
+        subreaper: Subreaper::On,
+    }
+}
+
+fn site(config: &Config, board: &Arc<Board>, records: &Arc<Records>) -> Site {
+    let records = Arc::clone(records);
+    Site {
+        board: Arc::clone(board),
+        store: Arc::new(move || records.health().error.map(|error| error.to_string())),
+        state_dir: config.state_dir.clone(),
+    }
+}
+
+/// Verifies what the records say and has the host watch what lives.
+async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
+    let LoadedRecords { memories, runs, damaged, notices } = loaded;
+    for notice in notices {
+        tracing::warn!(error = %notice, "records were not as they should be");
+    }
+    let names: Vec<String> = damaged.iter().map(|(file_name, _)| file_name.clone()).collect();
+    let mut runs = host.restore(runs, &names).await;
+    runs.extend(damaged.into_iter().map(|(file_name, error)| RestoredRun::Unverifiable { file_name, error }));
+    Restored { memories, runs }
+}
+
+/// Makes the launch folder, but none above it: a desired folder that is not there may be one that is not mounted.
+fn make_launch_dir(launch_dir: &Path) {
+    use std::os::unix::fs::DirBuilderExt as _;
+    match std::fs::DirBuilder::new().mode(0o700).create(launch_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            tracing::warn!(launch_dir = %launch_dir.display(), %error, "the launch folder cannot be made");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// The settings that differ and that a running launcher cannot take over.
+fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let differing = [
+        ("state_dir", before.state_dir != after.state_dir),
+        ("http_port, http_listen", before.http != after.http),
+        ("grpc_port, grpc_listen", before.grpc != after.grpc),
+        ("inherit_env", before.inherit_env != after.inherit_env),
+        ("cgroup", before.cgroup != after.cgroup),
+        ("log_format", before.log_format != after.log_format),
+        ("log_level", before.log_level != after.log_level),
+    ];
+    differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+fn internal(message: &str, cause: &dyn std::error::Error) -> Error {
+    Error::new(Code::InternalError, message)
+        .caused_by(cause)
+        .suggest("start the launcher again; the processes go on meanwhile and are taken over")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn config(settings: Settings) -> Config {
+        Config::decide(settings, None).unwrap()
+    }
+
+    #[test]
+    fn the_launch_folder_is_the_last_root() {
+        let settings = store_settings(&config(Settings::default()), None);
+        let roots: Vec<_> = settings.roots.iter().map(|root| (root.path.clone(), root.api_managed)).collect();
+        assert_eq!(roots, [("./desired".into(), false), ("./desired/launched".into(), true)]);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let before = config(Settings::default());
+        let after = config(Settings { max_errors: Some(9), ..Settings::default() });
+        assert!(needing_restart(&before, &after).is_empty());
+        let after = config(Settings { state_dir: Some("elsewhere".into()), ..Settings::default() });
+        assert_eq!(needing_restart(&before, &after), ["state_dir"]);
+    }
+
+    #[test]
+    fn no_folder_above_the_launch_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        make_launch_dir(&folder.path().join("desired/launched"));
+        assert!(!folder.path().join("desired").exists());
+        make_launch_dir(&folder.path().join("launched"));
+        assert!(folder.path().join("launched").is_dir());
     }
 }

@@ -1,7 +1,263 @@
-//! The loop.
+//! The loop: what happens goes into the engine, what the engine decides is carried out and published.
+//!
+//! One task owns all state. Triggers only say "look": the engine is told what happened, and decides each key that
+//! something happened to once, however much it was. Nothing here waits for anything that is being done.
 
 pub mod board;
+mod convergence;
+mod dice;
 /// All state of all keys, without I/O.
 pub mod engine;
+mod report;
 
 pub use board::Board;
+pub use dice::SystemDice;
+
+use crate::act::{Host, StatusUpdate, StatusWriter, clock};
+use crate::model::{Key, Moment, Policy};
+use crate::observed::{DesiredChange, Event};
+use board::KeyChange;
+use convergence::Convergence;
+use engine::Engine;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// Events taken in before a decision: enough that a burst costs few decisions, few enough that one takes a millisecond.
+const EVENTS_PER_TURN: usize = 256;
+/// How often the loop turns when nothing happens, so that a loop that stands still can be told from one at rest.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What the loop is asked for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Take over other settings.
+    Retune {
+        /// Restarts, circuits, admission, ports.
+        policy: Policy,
+        /// How often every key is looked at.
+        resync: Duration,
+    },
+    /// End every process, each with its own grace period, then return. Asked again, end them at once; asked a third
+    /// time, leave what will not end.
+    Terminate,
+    /// Return and leave every process as it is.
+    Detach,
+}
+
+/// What the loop works with.
+#[derive(Debug)]
+pub struct Reconciler {
+    /// All state of all keys; what the last launcher left has been restored into it.
+    pub engine: Engine,
+    /// Carries out effects.
+    pub host: Host,
+    /// What anyone may read.
+    pub board: Arc<Board>,
+    /// What scripts read.
+    pub status: StatusWriter,
+    /// From the host.
+    pub events: mpsc::Receiver<Event>,
+    /// From the store.
+    pub desired: mpsc::Receiver<DesiredChange>,
+    /// How often every key is looked at.
+    pub resync: Duration,
+}
+
+/// How far the ending of the processes has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    Graceful,
+    Hastened,
+}
+
+/// Why the loop turns.
+enum Turn {
+    Request(Option<Request>),
+    Desired(Option<DesiredChange>),
+    Event(Option<Event>),
+    Wake,
+    Heartbeat,
+    Resync,
+}
+
+impl Reconciler {
+    /// Runs until it is asked to end, and until then nothing ends it. Gives back what has to be wound up.
+    pub async fn run(self, mut requests: mpsc::Receiver<Request>) -> (Host, StatusWriter) {
+        let Self { engine, host, board, status, mut events, mut desired, resync } = self;
+        let mut resync = every(resync);
+        let mut heartbeat = every(HEARTBEAT);
+        let convergence = Convergence::default();
+        let mut desk = Desk { engine, host, board, status, convergence, dice: SystemDice, ending: Ending::No };
+        desk.settle();
+        desk.board.set_adopted();
+        loop {
+            let now = clock::now();
+            let wake = desk.engine.next_wake(now).map(|at| now.until(at));
+            let turn = tokio::select! {
+                biased;
+                // Receiving from a channel is cancel-safe: what is not taken stays in the channel.
+                request = requests.recv() => Turn::Request(request),
+                // As above.
+                change = desired.recv() => Turn::Desired(change),
+                // As above.
+                event = events.recv() => Turn::Event(event),
+                // A sleep holds nothing, and is made anew from the deadline in every turn.
+                () = sleep(wake) => Turn::Wake,
+                // An interval keeps its next tick when it is not waited for.
+                _ = resync.tick() => Turn::Resync,
+                // As above.
+                _ = heartbeat.tick() => Turn::Heartbeat,
+            };
+            let flow = match turn {
+                Turn::Request(Some(Request::Retune { policy, resync: interval })) => {
+                    desk.engine.set_policy(policy);
+                    resync = every(interval);
+                    ControlFlow::Continue(())
+                }
+                Turn::Request(Some(Request::Terminate)) => desk.terminate(),
+                // Nobody can ask for anything any more: whoever asked has gone, and took no decision.
+                Turn::Request(Some(Request::Detach) | None) => ControlFlow::Break(()),
+                Turn::Desired(change) => desk.take_change(change),
+                Turn::Event(event) => desk.take_events(event, &mut events),
+                Turn::Resync => {
+                    desk.engine.resync();
+                    ControlFlow::Continue(())
+                }
+                Turn::Wake | Turn::Heartbeat => ControlFlow::Continue(()),
+            };
+            desk.settle();
+            if flow.is_break() || desk.is_done() {
+                return (desk.host, desk.status);
+            }
+        }
+    }
+}
+
+/// The state of the loop between two turns.
+struct Desk {
+    engine: Engine,
+    host: Host,
+    board: Arc<Board>,
+    status: StatusWriter,
+    convergence: Convergence,
+    dice: SystemDice,
+    ending: Ending,
+}
+
+impl Desk {
+    fn terminate(&mut self) -> ControlFlow<()> {
+        self.ending = match self.ending {
+            Ending::No => {
+                tracing::info!(processes = self.alive(), "ending every process; a second signal ends them at once");
+                self.engine.begin_shutdown();
+                Ending::Graceful
+            }
+            Ending::Graceful => {
+                tracing::warn!(processes = self.alive(), "ending every process at once");
+                self.engine.hasten_shutdown(clock::now());
+                Ending::Hastened
+            }
+            Ending::Hastened => {
+                tracing::error!(processes = self.alive(), "leaving what will not end");
+                return ControlFlow::Break(());
+            }
+        };
+        ControlFlow::Continue(())
+    }
+
+    fn alive(&self) -> usize {
+        self.board.statuses().iter().filter(|status| status.pid.is_some()).count()
+    }
+
+    fn is_done(&self) -> bool {
+        self.ending != Ending::No && self.engine.all_ended()
+    }
+
+    fn take_change(&mut self, change: Option<DesiredChange>) -> ControlFlow<()> {
+        let Some(change) = change else {
+            tracing::error!(
+                "the reading of the desired directories has ended, which is a defect; leaving all as it is"
+            );
+            return ControlFlow::Break(());
+        };
+        let (status, now) = (change.status.clone(), clock::now());
+        self.engine.handle(Event::Desired(change), now, &mut self.dice);
+        if let Some(status) = status {
+            // It says that a root was decided on, so it is published after the decision.
+            self.settle();
+            report::desired(&self.board.desired(), &status);
+            self.board.publish_desired(Arc::clone(&status));
+            let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
+            self.status.publish(StatusUpdate::Desired(status));
+            self.status.publish(StatusUpdate::Ready(ready));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take_events(&mut self, event: Option<Event>, events: &mut mpsc::Receiver<Event>) -> ControlFlow<()> {
+        let Some(first) = event else {
+            tracing::error!("the host has gone silent, which is a defect; leaving all as it is");
+            return ControlFlow::Break(());
+        };
+        let now = clock::now();
+        self.engine.handle(first, now, &mut self.dice);
+        for _ in 1..EVENTS_PER_TURN {
+            let Ok(event) = events.try_recv() else { break };
+            self.engine.handle(event, now, &mut self.dice);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Decides, has it carried out, and publishes what changed.
+    fn settle(&mut self) {
+        let now = clock::now();
+        for effect in self.engine.pass(now, &mut self.dice) {
+            self.host.carry_out(effect);
+        }
+        let changed = self.engine.take_changed();
+        self.publish(&changed, now);
+        self.board.beat(now);
+        if self.engine.is_complete() && self.ending == Ending::No && self.convergence.reach() {
+            tracing::info!(instances = self.engine.keys().count(), "converged: everything declared is as it should be");
+        }
+    }
+
+    fn publish(&mut self, changed: &BTreeSet<Key>, now: Moment) {
+        let mut changes: Vec<KeyChange> = Vec::with_capacity(changed.len());
+        for key in changed {
+            let (before, after) = (self.board.status(key), self.engine.status(key, now));
+            self.convergence.note(key, after.as_ref());
+            if before.as_deref() == after.as_ref() {
+                continue;
+            }
+            let conditions_before = before.as_ref().map_or(&[][..], |status| &status.conditions);
+            let conditions_after = after.as_ref().map_or(&[][..], |status| &status.conditions);
+            report::conditions(key, conditions_before, conditions_after);
+            changes.push((key.clone(), after.map(Arc::new)));
+        }
+        if !changes.is_empty() {
+            self.board.publish(&changes);
+            self.status.publish(StatusUpdate::Keys(changes));
+        }
+    }
+}
+
+/// Ticks from one period on; ticks that were missed, such as while the machine slept, are one.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Waits that long, or for ever.
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

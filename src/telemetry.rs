@@ -6,6 +6,8 @@ use crate::config::{Config, LogFormat};
 use crate::error::{Code, Error, Result};
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// Starts the log for this process.
 ///
@@ -35,4 +37,22 @@ pub fn start(config: &Config) -> Result<()> {
             .because(cause.to_string())
             .suggest("start one launcher in a process, before anything else starts a log")
     })
+}
+
+/// The time of day as RFC 3339, as the log has it.
+pub fn wall_time() -> String {
+    let mut text = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_is_rfc_3339() {
+        let now = wall_time();
+        assert!(now.len() >= 20 && now.ends_with('Z') && now.as_bytes()[10] == b'T', "{now}");
+    }
 }

@@ -6,14 +6,14 @@ use crate::config::Config;
 use crate::desired::registry::Registry;
 use crate::desired::store::survey;
 use crate::error::{Error, Result};
-use crate::launcher::store_settings;
+use crate::launcher::offline_settings;
 use std::fmt::Write as _;
 
 /// What is wrong, one line each, or one line that says how much is right.
 pub(super) fn check(config: &Config) -> Result<Answer> {
     clock::boot()?;
     let now = clock::now();
-    let found = survey(&store_settings(config, None), &[], now);
+    let found = survey(&offline_settings(config), &[], now);
     if found.errors.is_empty() {
         let mut registry = Registry::open(config.patterns_dir.clone());
         registry.refresh(now);
@@ -34,10 +34,13 @@ pub(super) fn check(config: &Config) -> Result<Answer> {
 
 /// The error behind its place, as editors and build tools read it.
 fn located(error: &Error) -> String {
-    match error.context_value("file") {
-        Some(file) => format!("{file}: {error}"),
-        None => error.to_string(),
+    let place: Vec<&str> = ["file", "line", "column"].iter().map_while(|part| error.context_value(part)).collect();
+    if place.is_empty() {
+        return error.to_string();
     }
+    let place = place.join(":");
+    // Most messages name the place themselves, for the log; once is enough here.
+    format!("{place}: {}", error.to_string().replacen(&format!("] {place}: "), "] ", 1))
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -48,6 +51,7 @@ fn counted(count: usize, noun: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::error::Code;
     use std::fs;
     use std::path::Path;
 
@@ -71,6 +75,16 @@ mod tests {
         let answer = check(&config(folder.path())).unwrap();
         assert_eq!((answer.code, answer.text.as_str()), (0, "1 pattern and 1 instance are fine\n"));
         assert!(!folder.path().join("state").exists());
+    }
+
+    #[test]
+    fn a_place_is_named_once() {
+        let error = Error::new(Code::InvalidManifest, "p/manifest.yaml:4:1: unknown key")
+            .with("file", "p/manifest.yaml")
+            .with("line", 4)
+            .with("column", 1);
+        let said = located(&error);
+        assert!(said.starts_with("p/manifest.yaml:4:1: [INVALID_MANIFEST] unknown key; Context"), "{said}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! The token is left in a folder that the launcher looks into. That needs the right to write to the state folder, which
 //! is the right to do everything that the launcher does.
 
+use crate::act::status_file::STATUS_FILE;
 use crate::desired::store::confirm_dir;
 use crate::error::{Code, Error, Result};
-use crate::launcher::STATUS_FILE;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;

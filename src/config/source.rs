@@ -17,7 +17,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 ///
 /// # Errors
 /// `INVALID_CONFIGURATION`, with file, line and column where the file's content is at fault.
-pub fn read_file(path: &Path) -> Result<Settings> {
+pub(super) fn read_file(path: &Path) -> Result<Settings> {
     let unreadable = |cause: &dyn std::error::Error| {
         Error::new(Code::InvalidConfiguration, "the configuration file cannot be read")
             .with("file", path.display())
@@ -39,7 +39,7 @@ pub fn read_file(path: &Path) -> Result<Settings> {
 ///
 /// # Errors
 /// As [`read_file`].
-pub fn parse_file(path: &Path, text: &str) -> Result<Settings> {
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Settings> {
     toml::from_str(text).map_err(|error| {
         let (line, column) = error.span().map_or((1, 1), |span| line_and_column(text, span.start));
         let shown = text.lines().nth(line - 1).unwrap_or("").trim_end();
@@ -65,7 +65,7 @@ pub fn parse_file(path: &Path, text: &str) -> Result<Settings> {
 ///
 /// # Errors
 /// `INVALID_CONFIGURATION`, naming the variable.
-pub fn read_environment(variables: &BTreeMap<String, String>) -> Result<(Settings, Vec<String>)> {
+pub(super) fn read_environment(variables: &BTreeMap<String, String>) -> Result<(Settings, Vec<String>)> {
     let command = Settings::augment_args(clap::Command::new("environment").no_binary_name(true))
         .disable_help_flag(true)
         .disable_version_flag(true);
@@ -100,7 +100,7 @@ pub fn read_environment(variables: &BTreeMap<String, String>) -> Result<(Setting
 }
 
 /// The long flag of every setting, such as `resync-interval`.
-pub fn flag_names() -> Vec<String> {
+pub(super) fn flag_names() -> Vec<String> {
     Settings::augment_args(clap::Command::new("settings"))
         .get_arguments()
         .filter_map(|argument| argument.get_long().map(str::to_owned))

@@ -221,6 +221,14 @@ impl Engine {
         std::mem::take(&mut self.effects)
     }
 
+    /// What would be decided for every key now, admission aside. Changes nothing.
+    pub fn preview(&self, now: Moment) -> Vec<(Key, Verdict)> {
+        let verdict = |(key, entry): (&Key, &Entry)| {
+            (key.clone(), decide(self.wish(entry.claim), &entry.observed, &self.policy, now))
+        };
+        self.entries.iter().map(verdict).collect()
+    }
+
     /// Decides one key and carries out the decision, as far as it is admitted.
     fn visit(&mut self, key: &Key, now: Moment, dice: &mut dyn Dice) {
         let Some(entry) = self.entries.get(key) else { return };
