@@ -1,36 +1,118 @@
-//! Asking processes for their health: one worker per probed run.
+//! Asking processes for their health: one worker for each probed run.
+//!
+//! A worker asks quickly until its process has been healthy once, then at the interval. It only reports: thresholds,
+//! and what follows from an outcome, are the planner's. What keeps one tenant's slow answers from being felt by
+//! another: a worker has at most one probe under way, and a namespace at most a quarter of all there may be.
+//!
+//! Deliberately absent: a connection that is kept. Each probe opens its own, as the kubelet's do, so that it finds out
+//! whether connections are accepted, and a server that closes an idle one at the wrong moment is not taken for ill.
 
+mod exec;
+mod grpc;
+mod http;
+mod pace;
+mod target;
+mod tcp;
+mod watch;
+mod worker;
+
+pub use exec::ProbeChildren;
+
+use crate::error::{Code, Error, Result};
 use crate::model::{HealthCheck, Instance, Key, Moment, Ports, RunId};
 use crate::observed::Event;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use target::Target;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+use watch::Clock;
+use worker::{Slots, Worker};
 
-/// Probes runs, and sends each outcome as an event.
-#[derive(Debug)]
-pub struct Prober {}
+/// The most probes under way at once. Each holds a file descriptor or two, of which a process has 1,024 unless it is
+/// given more, and lasts well under a millisecond unless the one asked is slow.
+const IN_FLIGHT: usize = 256;
+/// The most probes of one namespace under way at once, so that slow answers of one leave room for the others.
+const IN_FLIGHT_PER_NAMESPACE: usize = IN_FLIGHT / 4;
+
+/// Probes runs, and sends each outcome as [`Event::Probed`].
+pub struct Prober {
+    events: mpsc::Sender<Event>,
+    inherited_env: BTreeMap<String, String>,
+    clock: Clock,
+    http: reqwest::Client,
+    children: Arc<ProbeChildren>,
+    all: Arc<Semaphore>,
+    namespaces: HashMap<String, Weak<Semaphore>>,
+    workers: HashMap<(Key, RunId), AbortOnDropHandle<()>>,
+}
+
+impl fmt::Debug for Prober {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prober").field("probed", &self.workers.keys()).finish_non_exhaustive()
+    }
+}
 
 impl Prober {
     /// A prober that reports to `events`. Exec probes inherit `inherited_env` as processes do; `clock` tells the time,
-    /// sleep and suspension included. Must be called within a tokio runtime.
+    /// sleep and suspension included. Fails when no HTTP client can be made.
     pub fn new(
         events: mpsc::Sender<Event>,
         inherited_env: BTreeMap<String, String>,
         clock: impl Fn() -> Moment + Send + Sync + 'static,
-    ) -> Self {
-        drop((events, inherited_env, clock));
-        unimplemented!()
+    ) -> Result<Self> {
+        let http = http::client().map_err(|error| {
+            Error::new(Code::InternalError, "No client for http probes can be made").caused_by(&error)
+        })?;
+        Ok(Self {
+            events,
+            inherited_env,
+            clock: Arc::new(clock),
+            http,
+            children: Arc::default(),
+            all: Arc::new(Semaphore::new(IN_FLIGHT)),
+            namespaces: HashMap::new(),
+            workers: HashMap::new(),
+        })
     }
 
     /// Begins to probe a run, in place of any probe of it: quickly until it has been healthy, then at the interval.
+    /// Must be called within a tokio runtime.
     pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, instance: Arc<Instance>, ports: Ports) {
-        drop((key, run, check, instance, ports));
-        unimplemented!()
+        let children = Arc::clone(&self.children);
+        let worker = Worker {
+            target: Target::new(&check.target, &self.http, &self.inherited_env, &instance, ports, run, children),
+            slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
+            key: key.clone(),
+            run,
+            check,
+            events: self.events.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        self.workers.insert((key, run), AbortOnDropHandle::new(tokio::spawn(worker.work())));
     }
 
-    /// Stops probing a run; a probe under way is given up.
+    /// Stops probing a run; a probe under way is given up, and the process of an exec probe is killed.
     pub fn end(&mut self, key: &Key, run: RunId) {
-        let _ = (key, run);
-        unimplemented!()
+        drop(self.workers.remove(&(key.clone(), run)));
+    }
+
+    /// The processes of exec probes: children of this process that whoever reaps orphans must leave alone.
+    pub fn children(&self) -> Arc<ProbeChildren> {
+        Arc::clone(&self.children)
+    }
+
+    fn namespace(&mut self, namespace: &str) -> Arc<Semaphore> {
+        if let Some(slots) = self.namespaces.get(namespace).and_then(Weak::upgrade) {
+            return slots;
+        }
+        self.namespaces.retain(|_, slots| slots.strong_count() > 0);
+        let slots = Arc::new(Semaphore::new(IN_FLIGHT_PER_NAMESPACE));
+        self.namespaces.insert(namespace.to_owned(), Arc::downgrade(&slots));
+        slots
     }
 }
+
+#[cfg(test)]
+mod tests;
