@@ -82,7 +82,7 @@ impl Prober {
     pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, instance: Arc<Instance>, ports: Ports) {
         let children = Arc::clone(&self.children);
         let worker = Worker {
-            target: Target::new(&check.target, &self.http, &self.inherited_env, &instance, ports, run, children),
+            target: Target::new(&check.target, &self.http, &self.inherited_env, instance, ports, run, children),
             slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
             key: key.clone(),
             run,

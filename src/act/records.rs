@@ -146,21 +146,15 @@ fn make_folder(folder: &Path) -> Result<()> {
 /// The error of a file operation on a record, with what to do about this one.
 fn unavailable(message: &str, path: &Path, error: &io::Error) -> Error {
     let shown = path.display();
-    let suggestion = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            format!("free space there; df -h {shown} shows what is left")
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            format!(
-                "make it writable again, or choose another folder with --state-dir; findmnt -T {shown} shows the mount"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "let the launcher's user own it, or choose another folder with --state-dir; ls -ld {shown} shows the owner"
-            )
-        }
-        _ => format!("look at the folder with ls -ld {shown}, or choose another with --state-dir"),
+    let kind = error.kind();
+    let suggestion = if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        format!("free space there; df -h {shown} shows what is left")
+    } else if kind == io::ErrorKind::ReadOnlyFilesystem {
+        format!("make it writable again; findmnt -T {shown} shows the mount; or choose another folder with --state-dir")
+    } else if kind == io::ErrorKind::PermissionDenied {
+        format!("let the launcher's user own it; ls -ld {shown} shows the owner; or choose another with --state-dir")
+    } else {
+        format!("look at it with ls -ld {shown}, or choose another folder with --state-dir")
     };
     Error::new(Code::StoreUnavailable, message).with("path", shown).because(error.to_string()).suggest(suggestion)
 }

@@ -6,7 +6,7 @@
 //! sight of.
 
 use super::target::is_our_lack;
-use crate::model::Environment;
+use crate::model::{Environment, Instance};
 use crate::observed::ProbeOutcome;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
@@ -20,6 +20,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -58,7 +59,7 @@ pub(super) struct Command {
     /// The program and its arguments, `$(NAME)` replaced.
     pub(super) words: Vec<String>,
     pub(super) environment: Environment,
-    pub(super) folder: PathBuf,
+    pub(super) instance: Arc<Instance>,
     pub(super) children: Arc<ProbeChildren>,
 }
 
@@ -93,7 +94,7 @@ impl Command {
     /// Starts the command. Nothing is set that would make the standard library fork instead of using `posix_spawn`:
     /// no user, no hook before exec, and a program that has been looked up already.
     fn start(&self) -> io::Result<(Child, pipe::Receiver)> {
-        let folder = std::path::absolute(&self.folder)?;
+        let folder = std::path::absolute(&self.instance.content.launch.pattern.folder)?;
         let program = self.words.first().ok_or_else(|| io::Error::other("the command is empty"))?;
         let search = self.environment.0.get("PATH").map_or("", String::as_str);
         let program = look_up(program, &folder, search)?;
@@ -151,13 +152,13 @@ impl Child {
         let mut pids = children.lock();
         let mut spawned = command.spawn()?;
         let pid = Pid::from_child(&spawned);
-        let opened = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(AsyncFd::new);
+        let opened = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(watch);
         let pidfd = match opened {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                drop(kill_process_group(pid, Signal::KILL));
+                kill_process_group(pid, Signal::KILL).ok();
                 // It has been killed, so that this wait is short.
-                drop(spawned.wait());
+                spawned.wait().ok();
                 return Err(error);
             }
         };
@@ -175,7 +176,7 @@ impl Child {
     fn kill_group(&self) {
         if !self.reaped {
             // Fails when nothing of the group is left, which is the aim.
-            drop(kill_process_group(self.pid, Signal::KILL));
+            kill_process_group(self.pid, Signal::KILL).ok();
         }
     }
 
@@ -194,6 +195,14 @@ impl Drop for Child {
         // Only when the runtime itself ends: the launcher's own end reaps it.
         self.kill_group();
     }
+}
+
+/// Registers a pidfd with the runtime.
+#[expect(unsafe_code, reason = "the library has no safe way to register a descriptor")]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, so it is open and the same until it is dropped, which happens only after it has
+    // been taken out of the runtime again.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
 }
 
 /// Reads for ever and keeps the end; a command whose output is full would block.

@@ -26,7 +26,7 @@ impl Target {
         target: &ProbeTarget,
         client: &reqwest::Client,
         inherited_env: &BTreeMap<String, String>,
-        instance: &Instance,
+        instance: Arc<Instance>,
         ports: Ports,
         run: RunId,
         children: Arc<ProbeChildren>,
@@ -37,10 +37,9 @@ impl Target {
             ProbeTarget::Tcp => Self::Tcp { port },
             ProbeTarget::Grpc => Self::Grpc { port },
             ProbeTarget::Exec { command } => {
-                let environment = Environment::of(inherited_env, instance, ports, run);
+                let environment = Environment::of(inherited_env, &instance, ports, run);
                 let words = command.iter().map(|word| expand(word, &environment)).collect();
-                let folder = instance.content.launch.pattern.folder.clone();
-                Self::Exec(Command { words, environment, folder, children })
+                Self::Exec(Command { words, environment, instance, children })
             }
         }
     }

@@ -140,7 +140,9 @@ proptest! {
         let (mut log, _) = MemoryLog::open(&path).expect("it opens");
         for (group, then) in &history {
             log.append(group.iter()).expect("it is written");
-            group.iter().for_each(|op| apply(&mut world, op));
+            for op in group {
+                apply(&mut world, op);
+            }
             match then {
                 0 => log.compact().expect("it is compacted"),
                 1 => {
@@ -191,7 +193,7 @@ fn a_damaged_line_is_told_and_kept_aside_and_the_rest_is_used() {
     assert_eq!((untouched.memories.len(), untouched.notices.len()), (2, 1));
     assert_eq!(fs::read_to_string(&path).expect("it reads"), damaged, "a reader repairs nothing");
 
-    let (_records, loaded) = open(folder.path());
+    let (records, loaded) = open(folder.path());
     assert_eq!(loaded.memories, [memory(0, 1), memory(2, 1)]);
     let [notice] = loaded.notices.as_slice() else { panic!("one notice: {:?}", loaded.notices) };
     assert_eq!(notice.context_value("process_id"), Some("ns:tenant-1:consumer"));
@@ -199,7 +201,7 @@ fn a_damaged_line_is_told_and_kept_aside_and_the_rest_is_used() {
     let aside = folder.path().join("memory.log.damaged-1");
     assert_eq!(fs::read_to_string(&aside).expect("it is kept"), damaged);
     assert_eq!(fs::metadata(&aside).expect("it is kept").permissions().mode() & 0o777, 0o600);
-    drop(_records);
+    drop(records);
     assert!(open(folder.path()).1.notices.is_empty(), "the damage is told once");
 }
 
