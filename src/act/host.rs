@@ -107,7 +107,7 @@ impl Host {
         let known = Arc::new(KnownPids::default());
         let spawner = Client::start(spawner_exe, Arc::clone(&known))?;
         let open_files = raise_open_files();
-        let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now);
+        let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now)?;
         let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };
         let shared = Arc::new(Shared::new(surroundings, records, spawner, known, events));
         if subreaper == Subreaper::On {
