@@ -4,7 +4,6 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DAEMON := $(TARGET)/debug/pattern-launcher
-# Examples that end by themselves; the others serve until they are stopped, and are asked for their usage.
 EXAMPLES := $(basename $(notdir $(wildcard examples/*.rs)))
 # cargo-nextest where it is installed: quicker, and its groups keep the heavy tests apart.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
@@ -31,7 +30,7 @@ run: build samples
 	@exec $(DAEMON) run --profile development --patterns-dir patterns --desired-dir desired $(RUN_FLAGS)
 
 ## test: everything
-test: build
+test:
 ifdef NEXTEST
 	$(CARGO) nextest run --all-features
 	$(CARGO) test --quiet --doc --all-features
@@ -53,10 +52,12 @@ test-coverage:
 		echo "test-coverage needs cargo-llvm-cov: cargo install cargo-llvm-cov --locked, and rustup component add llvm-tools" >&2; exit 1; }
 	$(CARGO) llvm-cov --all-features --html
 
-## examples: builds the examples and runs each, asking those that serve for ever only for their usage
+## examples: builds the examples, asks each for its usage, and runs those that end by themselves
 examples:
 	$(CARGO) build --examples --all-features
 	@set -e; for name in $(EXAMPLES); do $(TARGET)/debug/examples/$$name --help; echo; done
+	$(TARGET)/debug/examples/log_flooder --lines 3 --seconds 0
+	$(TARGET)/debug/examples/memory_hog --mib 1 --seconds 0
 
 ## fmt: formats the sources
 fmt:
