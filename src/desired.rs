@@ -1,18 +1,28 @@
 //! What should be: files become instances.
 //!
-//! Pure: `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `settle`, `guard`, `owner`. With I/O:
-//! `scan`, `watch`, `registry`, `store`.
+//! Pure: `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `root`, `sight`, `settle`, `guard`, `owner`,
+//! `set`. With I/O: `scan`, `lease`, `watch`, `registry`, `store`.
 
 mod fields;
 mod format;
+pub mod guard;
 pub mod instance_file;
+mod lease;
 pub mod manifest;
+pub mod owner;
+#[cfg(test)]
+mod pitfalls;
 pub mod registry;
 pub mod resolve;
 pub mod root;
+pub mod scan;
 pub mod schema;
+pub mod set;
+pub mod settle;
+pub mod sight;
 pub mod spec;
 pub mod store;
+pub mod watch;
 pub mod yaml;
 
 pub use instance_file::{Author, parse_instances};

@@ -1,14 +1,37 @@
 //! The task that owns the desired roots and the patterns, and says how the desired set changes.
+//!
+//! It looks when something is noticed, when it is poked, when something has to settle, and at least every resync
+//! interval. The first event after a quiet time is looked at at once; in a storm of events there is a pause after each
+//! pass, so that looking takes at most a third of one processor and no storm puts off a look.
+
+mod confirm;
+mod inhabited;
+mod journal;
+mod pass;
+mod survey;
+
+#[cfg(test)]
+pub(super) use pass::Book;
+pub use survey::{Survey, survey};
 
 use super::root::{RootLock, RootSpec};
 use super::spec::Defaults;
-use crate::error::Error;
+use super::watch::{self, Connect};
 use crate::model::{Instance, Moment};
 use crate::observed::event::DesiredChange;
+use journal::Journal;
+use pass::{Pass, Ran};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+
+/// The shortest pause between two passes: what arrives together is looked at together.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The longest, however long a pass takes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Commands that wait for the store: a poke, and reloads by a person.
+const COMMANDS: usize = 4;
 
 /// What the store reads, and how.
 #[derive(Debug, Clone)]
@@ -42,6 +65,7 @@ enum Command {
 impl StoreHandle {
     /// Asks for a scan now. Pokes that arrive before it begins are one.
     pub fn poke(&self) {
+        // A full queue holds a command that is followed by a scan.
         drop(self.commands.try_send(Command::Poke));
     }
 
@@ -57,26 +81,96 @@ pub fn confirm_dir(state_dir: &Path) -> PathBuf {
 }
 
 /// Starts the store. `restored` is what the persisted memories declare: it holds until the files say otherwise, and
-/// is not declared again.
+/// is not declared again. Must be called within a tokio runtime.
 pub fn spawn(
     settings: StoreSettings,
     restored: Vec<Arc<Instance>>,
     clock: fn() -> Moment,
     changes: mpsc::Sender<DesiredChange>,
 ) -> StoreHandle {
-    todo!("{settings:?}{restored:?}{clock:?}{changes:?}")
+    spawn_with(settings, restored, clock, changes, watch::connect)
 }
 
-/// What one look at the directories finds, without waiting for anything to settle.
-#[derive(Debug, Clone, Default)]
-pub struct Survey {
-    /// What would be desired, by key.
-    pub instances: Vec<Arc<Instance>>,
-    /// Everything that is wrong: files, duplicates, patterns, roots that cannot be read.
-    pub errors: Vec<Error>,
+fn spawn_with(
+    settings: StoreSettings,
+    restored: Vec<Arc<Instance>>,
+    clock: fn() -> Moment,
+    changes: mpsc::Sender<DesiredChange>,
+    connect: Connect,
+) -> StoreHandle {
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    tokio::spawn(async move {
+        let opened = blocking(move || Pass::new(settings, &restored, clock, connect)).await;
+        if let Some(pass) = opened {
+            run(pass, inbox, changes).await;
+        }
+    });
+    StoreHandle { commands }
 }
 
-/// Looks once, for `check` and `plan`. Blocks on the file system; takes no locks and writes nothing.
-pub fn survey(settings: &StoreSettings, restored: &[Arc<Instance>], now: Moment) -> Survey {
-    todo!("{settings:?}{restored:?}{now:?}")
+/// Why the store looks again.
+enum Wake {
+    Look,
+    Reconfigure(Box<StoreSettings>),
+    End,
+}
+
+async fn run(mut pass: Pass, mut inbox: mpsc::Receiver<Command>, changes: mpsc::Sender<DesiredChange>) {
+    let events = pass.wake();
+    let mut journal = Journal::default();
+    loop {
+        let Some((returned, ran)) = blocking(move || (pass.run(), pass)).await.map(|(ran, pass)| (pass, ran)) else {
+            return;
+        };
+        pass = returned;
+        let Ran { change, again, took } = ran;
+        if let Some(change) = change {
+            journal.note(&change);
+            if changes.send(change).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep((took * 2).clamp(PAUSE, LONGEST_PAUSE)).await;
+        match next(&events, &mut inbox, again).await {
+            Wake::Look => {}
+            Wake::Reconfigure(settings) => {
+                let Some(reconfigured) = blocking(move || {
+                    pass.reconfigure(*settings);
+                    pass
+                })
+                .await
+                else {
+                    return;
+                };
+                pass = reconfigured;
+            }
+            Wake::End => return,
+        }
+    }
+}
+
+async fn next(events: &Notify, inbox: &mut mpsc::Receiver<Command>, again: Duration) -> Wake {
+    // Each arm may be dropped without loss: a permit and a command stay where they are until they are taken.
+    tokio::select! {
+        () = events.notified() => Wake::Look,
+        () = tokio::time::sleep(again) => Wake::Look,
+        command = inbox.recv() => match command {
+            Some(Command::Poke) => Wake::Look,
+            Some(Command::Reconfigure(settings)) => Wake::Reconfigure(settings),
+            None => Wake::End,
+        },
+    }
+}
+
+/// Runs what blocks on a thread that may. `None` when it panicked or the runtime ends.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(error) => {
+            if error.is_panic() {
+                tracing::error!(%error, "the store has failed");
+            }
+            None
+        }
+    }
 }
