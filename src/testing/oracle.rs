@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::model::{DesiredState, Key, Memory, Moment, ProcessState, RunId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -25,8 +25,10 @@ impl fmt::Display for Violation {
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     pub(super) violations: Vec<Violation>,
-    /// Starts since the content last changed or the process was last stable.
+    /// Starts since the content in memory last changed.
     pub(super) starts: BTreeMap<Key, u32>,
+    /// The runs whose failure has been counted.
+    pub(super) failed: BTreeSet<RunId>,
     /// The shortest grace period each stop had a right to.
     pub(super) grace: BTreeMap<RunId, Duration>,
 }
@@ -64,10 +66,17 @@ impl Oracle {
 
     /// The memory of a key is written.
     pub(super) fn on_memory(&mut self, before: Option<&Memory>, after: &Memory) {
-        let Some(before) = before else { return };
         let key = &after.instance.key;
+        let failures = after.streak.saturating_sub(before.map_or(0, |before| before.streak));
+        if failures > 0 && (failures > 1 || !after.ended.is_some_and(|run| self.failed.insert(run))) {
+            self.report("S10", format!("{key} has {} failures in a row, one counted twice", after.streak));
+        }
+        let Some(before) = before else { return };
         let grown = after.generation > before.generation;
         let changed = after.instance.content != before.instance.content;
+        if changed {
+            self.starts.remove(key);
+        }
         if grown != changed || after.generation < before.generation {
             let (from, to) = (before.generation.0, after.generation.0);
             self.report("S11", format!("{key} went from generation {from} to {to}, content changed: {changed}"));

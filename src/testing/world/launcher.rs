@@ -144,9 +144,6 @@ impl World {
             let told = self.told.get(key);
             if told.is_none_or(|told| told != instance) {
                 change.declared.push(Arc::clone(instance));
-                if told.is_none_or(|told| told.content != instance.content) {
-                    self.oracle.starts.remove(key);
-                }
             }
         }
         change.withdrawn = self.told.keys().filter(|key| !self.disk.declared.contains_key(*key)).cloned().collect();
