@@ -66,17 +66,14 @@ impl World {
     }
 
     fn found(&self, name: &str) -> Arc<Manifest> {
-        match self.lookup(name) {
-            Lookup::Found(manifest) => manifest,
-            other => panic!("{name} is {other:?}"),
-        }
+        let Lookup::Found(manifest) = self.lookup(name) else { panic!("{name} is {:?}", self.lookup(name)) };
+        manifest
     }
 
     fn last_good(&self, name: &str) -> (String, Error) {
-        match self.lookup(name) {
-            Lookup::LastGood(manifest, error) => (manifest.revision.version.clone(), error),
-            other => panic!("{name} is {other:?}"),
-        }
+        let found = self.lookup(name);
+        let Lookup::LastGood(manifest, error) = found else { panic!("{name} is {found:?}") };
+        (manifest.revision.version.clone(), error)
     }
 
     fn problem_codes(&self) -> Vec<Code> {
@@ -386,9 +383,9 @@ fn an_unknown_pattern_is_told_with_what_may_have_been_meant() {
     world.write("Bad/manifest.yaml", "name: Bad\n");
     world.registry.paths.dir = "./patterns".into();
     world.refresh();
-    let error = |name: &str| match world.lookup(name) {
-        Lookup::Unknown(error) => error.to_string(),
-        other => panic!("{other:?}"),
+    let error = |name: &str| {
+        let Lookup::Unknown(error) = world.lookup(name) else { panic!("{:?}", world.lookup(name)) };
+        error.to_string()
     };
     assert_eq!(
         error("consumr"),
