@@ -4,7 +4,7 @@
 
 use super::cgroup::{RunCgroup, recorded};
 use super::exit::{self, Reaping, Waited};
-use super::identity::{ProcessStat, all_processes};
+use super::identity::{ProcessStat, all_processes, run_marks};
 use super::run::Watched;
 use super::spawner::SUBCOMMAND;
 use super::tree::{Group, Rest, SessionProof, Tree};
@@ -13,6 +13,7 @@ use crate::model::{BootId, ExitReason, RunRecord};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -44,7 +45,13 @@ pub(super) enum Found {
 pub(super) struct Verifier<'a> {
     state_dir: &'a Path,
     boot: BootId,
-    all: OnceLock<Vec<ProcessStat>>,
+    machine: OnceLock<Machine>,
+}
+
+/// Every process, and the run it says it belongs to.
+struct Machine {
+    processes: Vec<ProcessStat>,
+    marks: HashMap<i32, String>,
 }
 
 /// What the kernel says of the process that a record names.
@@ -56,7 +63,7 @@ enum Process {
 impl<'a> Verifier<'a> {
     /// For the records of a state folder.
     pub(super) const fn new(state_dir: &'a Path, boot: BootId) -> Self {
-        Self { state_dir, boot, all: OnceLock::new() }
+        Self { state_dir, boot, machine: OnceLock::new() }
     }
 
     /// Finds out what a record is about.
@@ -87,7 +94,10 @@ impl<'a> Verifier<'a> {
             Process::Ended(exit) => {
                 let rest = match &tree {
                     Tree::Cgroup(_) => tree.rest(identity.pid).map_err(|e| e.to_string())?,
-                    Tree::Group(group) => group.rest(self.all().map_err(|e| e.to_string())?),
+                    Tree::Group(group) => {
+                        let Machine { processes, marks } = self.machine().map_err(|e| e.to_string())?;
+                        group.rest(processes, |pid, mark| marks.get(&pid).is_some_and(|found| found == mark))
+                    }
                 };
                 match rest {
                     Rest::Unclear(pids) => Err(format!(
@@ -107,12 +117,13 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn all(&self) -> io::Result<&[ProcessStat]> {
-        if let Some(all) = self.all.get() {
-            return Ok(all);
+    fn machine(&self) -> io::Result<&Machine> {
+        if let Some(machine) = self.machine.get() {
+            return Ok(machine);
         }
-        let all = all_processes()?;
-        Ok(self.all.get_or_init(|| all))
+        let processes = all_processes()?;
+        let marks = run_marks(&processes);
+        Ok(self.machine.get_or_init(|| Machine { processes, marks }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `/proc` says about processes.
 
 use crate::model::ProcessIdentity;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -78,6 +79,17 @@ pub(crate) fn environment_contains(pid: i32, pair: &str) -> bool {
         .is_ok_and(|environment| environment.split(|b| *b == 0).any(|entry| entry == pair.as_bytes()))
 }
 
+/// The `RUN_ID=…` that each of these processes was started with, for those that have one and let it be read.
+pub(crate) fn run_marks(all: &[ProcessStat]) -> HashMap<i32, String> {
+    let mark = |environment: Vec<u8>| {
+        let entry = environment.split(|b| *b == 0).find(|entry| entry.starts_with(b"RUN_ID="))?;
+        String::from_utf8(entry.to_vec()).ok()
+    };
+    all.iter()
+        .filter_map(|stat| Some((stat.pid, mark(std::fs::read(format!("/proc/{}/environ", stat.pid)).ok()?)?)))
+        .collect()
+}
+
 /// Whether this process may read how that one ended: the kernel shows 0 to others.
 pub(crate) fn may_read_exit(pid: i32) -> bool {
     let own = rustix::process::geteuid();
@@ -110,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_program_may_be_called_anything() {
-        let tail = "S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 7 0 4242 1 1 1 1 1 1 1 1 1 1 1 1 1 1 17 0 0 0 0 0 0 1 1 1 1 1 1 1 256";
+        let tail = format!("S 1 2 3 0 -1 4194560 {}20 0 7 0 4242 {}256", "0 ".repeat(8), "1 ".repeat(29));
         for name in ["sleep", "a) S 9 9 9 (", "\u{fffd}", ") )"] {
             let stat = ProcessStat::parse(format!("77 ({name}) {tail}\n").as_bytes()).expect("the known form");
             assert_eq!((stat.pid, stat.parent, stat.session, stat.threads), (77, 1, 3, 7), "{name}");

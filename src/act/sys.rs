@@ -11,6 +11,8 @@ use tokio::io::unix::AsyncFd;
 
 /// `CLONE_INTO_CGROUP`, which does not fit the type that libc gives it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The size of a set of signals in the kernel.
+const SIGSET_LEN: usize = 8;
 /// The highest signal number of Linux.
 const LAST_SIGNAL: i32 = 64;
 /// The exit code of a child that was let go of or could not be executed.
@@ -79,12 +81,14 @@ pub(crate) fn clone_sibling(
 
 /// Gives every signal its default disposition and unblocks all.
 pub(crate) fn reset_signals() {
-    // SAFETY: sigaction and sigset_t are plain records for which all zeros is valid (SIG_DFL, no flags, empty set); the
-    // calls read or write them and nothing else. Refusals (SIGKILL, SIGSTOP, the two that libc keeps) concern what cannot be changed.
+    // The kernel's own record: disposition SIG_DFL, no flags, no restorer, empty mask.
+    let default = [0_u64; 4];
+    // SAFETY: the system call reads a record of that size and nothing else. It is called directly since libc keeps two
+    // signals for itself, which its posix_spawn leaves ignored; SIGKILL and SIGSTOP cannot be changed and need not be.
+    // For sigset_t all zeros is valid, and the other calls read or write that and nothing else.
     unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=LAST_SIGNAL {
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null_mut::<u64>(), SIGSET_LEN);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

@@ -68,7 +68,7 @@ impl Tree {
                 processes.remove(&main);
                 Ok(if processes.is_empty() { Rest::Vanishing } else { Rest::Lives(processes) })
             }
-            Self::Group(group) => Ok(group.rest(&all_processes()?)),
+            Self::Group(group) => Ok(group.rest(&all_processes()?, environment_contains)),
         }
     }
 
@@ -82,9 +82,10 @@ impl Tree {
 }
 
 impl Group {
-    /// What lives of it in this list of all processes, apart from its main process.
-    pub(crate) fn rest(&self, all: &[ProcessStat]) -> Rest {
-        let (members, unclear) = self.members(all, environment_contains);
+    /// What lives of it in this list of all processes, apart from its main process. `carries` says whether the
+    /// environment of a process contains a `NAME=value`.
+    pub(crate) fn rest(&self, all: &[ProcessStat], carries: impl Fn(i32, &str) -> bool) -> Rest {
+        let (members, unclear) = self.members(all, carries);
         let members: BTreeSet<i32> = members.iter().map(|stat| stat.pid).filter(|pid| *pid != self.main.pid).collect();
         match (members.is_empty(), unclear.is_empty()) {
             (true, true) => Rest::Gone,

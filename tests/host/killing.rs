@@ -1,0 +1,83 @@
+//! Whole trees end, whatever they did to get away.
+
+use crate::world::{Program, RUNGS, World, lives, output, processes_with, wait_for};
+use pattern_launcher::observed::Event;
+
+/// A main process and three daemons that double-forked, made sessions of their own and do not listen to SIGTERM. Each
+/// carries `marker` in its command line.
+fn forker(name: &str, marker: &str) -> Program {
+    let stubborn = format!("trap '' TERM INT HUP; echo up; while :; do sleep 1; done; : {marker}");
+    let script = format!(
+        "trap '' TERM; for i in 1 2 3; do (setsid /bin/sh -c \"{stubborn}\" &); done; while :; do sleep 1; done; : {marker}"
+    );
+    Program::shell(name, &script)
+}
+
+fn is_up(text: &str) -> bool {
+    text.matches("up").count() == 3
+}
+
+#[tokio::test]
+async fn a_tree_is_killed_whole() {
+    for (number, rung) in RUNGS.iter().enumerate() {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        let marker = format!("tree-{}-{number}", std::process::id());
+        let program = forker("tree", &marker);
+        let (run, process) = world.run(&program).await;
+        output(state.path(), &program.key, is_up).await;
+        // The shells in between end by themselves.
+        wait_for("four processes", || processes_with(&marker).len() == 4).await;
+        world.finish(&program, run, &process).await;
+        assert_eq!(processes_with(&marker), Vec::<i32>::new(), "{rung:?}");
+    }
+}
+
+#[tokio::test]
+async fn survivors_of_the_main_process_are_told_of_and_killed_when_asked() {
+    for (number, rung) in RUNGS.iter().enumerate() {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        let marker = format!("survivor-{}-{number}", std::process::id());
+        let program = forker("survivors", &marker);
+        let (run, process) = world.run(&program).await;
+        output(state.path(), &program.key, is_up).await;
+        wait_for("four processes", || processes_with(&marker).len() == 4).await;
+        let main = rustix::process::Pid::from_raw(process.pid).unwrap();
+        rustix::process::kill_process(main, rustix::process::Signal::KILL).unwrap();
+        assert!(matches!(world.event_of(run).await, Event::Exited { tree_gone: false, .. }), "{rung:?}");
+        assert_eq!(processes_with(&marker).len(), 3, "nobody asked for their end");
+        world.kill(&program, run);
+        assert!(matches!(world.event_of(run).await, Event::TreeGone { .. }));
+        assert_eq!(processes_with(&marker), Vec::<i32>::new(), "{rung:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_ends_by_itself_is_told_of() {
+    for rung in &RUNGS {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        let go = state.path().join("go");
+        let script = format!("(while ! [ -e {} ]; do sleep 0.01; done) & exit 5", go.display());
+        let program = Program::shell("ends", &script);
+        let (run, _) = world.run(&program).await;
+        assert!(matches!(world.event_of(run).await, Event::Exited { tree_gone: false, .. }), "{rung:?}");
+        std::fs::write(&go, "").unwrap();
+        assert!(matches!(world.event_of(run).await, Event::TreeGone { .. }), "{rung:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_process_is_killed_as_well() {
+    for rung in &RUNGS {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        let program = Program::shell("frozen", "kill -STOP $$; sleep 1000");
+        let (run, process) = world.run(&program).await;
+        let stat = format!("/proc/{}/stat", process.pid);
+        wait_for("it to stop", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))).await;
+        world.finish(&program, run, &process).await;
+        assert!(!lives(process.pid));
+    }
+}
