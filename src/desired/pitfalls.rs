@@ -5,5 +5,6 @@ mod content;
 mod editing;
 mod kinds;
 mod roots;
+mod task;
 
 mod world;

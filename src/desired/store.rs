@@ -91,7 +91,7 @@ pub fn spawn(
     spawn_with(settings, restored, clock, changes, watch::connect)
 }
 
-fn spawn_with(
+pub(super) fn spawn_with(
     settings: StoreSettings,
     restored: Vec<Arc<Instance>>,
     clock: fn() -> Moment,

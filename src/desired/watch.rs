@@ -266,3 +266,6 @@ pub fn has_events(path: &Path) -> bool {
     // The type is a 32-bit magic number, sign-extended on some architectures.
     rustix::fs::statfs(path).map_or(true, |fs| !SILENT.iter().any(|magic| (fs.f_type as u32) == *magic))
 }
+
+#[cfg(test)]
+mod tests;
