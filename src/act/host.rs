@@ -170,7 +170,7 @@ impl Host {
             }
             Effect::Commit(record) => self.tell(record.run, |orders| orders.commit = Some(record)),
             Effect::Discard { run, .. } => self.tell(run, |orders| orders.discard = true),
-            Effect::SaveRun(record) => self.tell(record.run, |orders| orders.save = Some(record)),
+            Effect::SaveRun(record) => self.tell(record.run, |orders| orders.save(record)),
             Effect::Signal { run, signal, .. } => self.tell(run, |orders| orders.signal(signal)),
             Effect::KillTree { run, .. } => self.tell(run, |orders| orders.kill = true),
             Effect::DropRun { key, run } => self.drop_run(&key, run),

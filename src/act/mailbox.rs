@@ -14,10 +14,12 @@ pub(crate) struct Orders {
     pub(crate) discard: bool,
     /// Record the held child and release it.
     pub(crate) commit: Option<Box<RunRecord>>,
-    /// Write the record again.
+    /// Write the record again, before any signal is sent.
     pub(crate) save: Option<Box<RunRecord>>,
     /// Send these signals, each once.
     pub(crate) signals: Vec<StopSignal>,
+    /// Write the record again, after that: it says that they were sent.
+    pub(crate) sent: Option<Box<RunRecord>>,
     /// Kill the tree until it is gone.
     pub(crate) kill: bool,
     /// Remove the record and the cgroup.
@@ -26,8 +28,17 @@ pub(crate) struct Orders {
 
 impl Orders {
     fn is_empty(&self) -> bool {
-        let Self { discard, commit, save, signals, kill, drop } = self;
-        !discard && commit.is_none() && save.is_none() && signals.is_empty() && !kill && !drop
+        let Self { discard, commit, save, signals, sent, kill, drop } = self;
+        !discard && commit.is_none() && save.is_none() && signals.is_empty() && sent.is_none() && !kill && !drop
+    }
+
+    /// Adds a record: one that was given after a signal is written after it.
+    pub(crate) fn save(&mut self, record: Box<RunRecord>) {
+        if self.signals.is_empty() {
+            self.save = Some(record);
+        } else {
+            self.sent = Some(record);
+        }
     }
 
     /// Adds a signal that is not among them.

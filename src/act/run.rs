@@ -12,7 +12,7 @@ use super::mailbox::{Mailbox, Orders};
 use super::shared::Shared;
 use super::sys;
 use super::tree::{Rest, Tree};
-use crate::model::{ExitReason, Key, ProcessIdentity, RunId, StopSignal};
+use crate::model::{ExitReason, Key, ProcessIdentity, RunId, RunRecord, StopSignal};
 use crate::observed::Event;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -194,20 +194,16 @@ pub(crate) async fn clear_away(
 
 /// Carries out what has been told, but for the last: true when the record is to be removed once everything is gone.
 async fn obey(run: &Run, alive: Option<&Watched>, orders: Orders, killing: &mut Killing) -> bool {
-    let Orders { discard, commit, save, signals, kill, drop: dropped } = orders;
+    let Orders { discard, commit, save, signals, sent, kill, drop: dropped } = orders;
     if discard || commit.is_some() {
         tracing::error!(run = %run.id, "a run that was released was told to begin or not to begin");
     }
-    if let Some(record) = save {
-        let records = Arc::clone(&run.shared.records);
-        if let Err(error) = run.shared.blocking(move || records.save_run(&record)).await {
-            Shared::note_failure(run.id, "the record of a run could not be written again", &error);
-        }
-    }
+    write_again(run, save).await;
     if let Some(watched) = alive {
         for signal in signals {
             watched.signal(to_signal(signal));
         }
+        write_again(run, sent).await;
         if kill {
             watched.signal(Signal::KILL);
             killing.begin();
@@ -217,6 +213,15 @@ async fn obey(run: &Run, alive: Option<&Watched>, orders: Orders, killing: &mut 
         killing.begin();
     }
     dropped
+}
+
+/// Writes the record of a run again. That it cannot be written keeps nobody from ending it.
+async fn write_again(run: &Run, record: Option<Box<RunRecord>>) {
+    let Some(record) = record else { return };
+    let records = Arc::clone(&run.shared.records);
+    if let Err(error) = run.shared.blocking(move || records.save_run(&record)).await {
+        Shared::note_failure(run.id, "the record of a run could not be written again", &error);
+    }
 }
 
 /// Whether nothing of the tree lives. What is ending at this moment is waited for briefly.
@@ -240,6 +245,9 @@ async fn look(run: &Run, remains: &Remains) -> bool {
 /// Removes the record and the cgroup of a run of which nothing lives.
 pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
     let (records, key, id) = (Arc::clone(&run.shared.records), run.key.clone(), run.id);
+    // What its end means for the key is remembered first, so that a launcher that dies here does not count it again.
+    // A memory that cannot be written is tried again by itself, and is visible in the health of the records.
+    drop(records.flush().await);
     run.shared
         .blocking(move || {
             if let Err(error) = records.drop_run(&key, id) {

@@ -233,7 +233,9 @@ fn uuid_part() -> u64 {
 pub(crate) fn free_ports() -> Ports {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100 + NEXT.fetch_add(2, Ordering::Relaxed) % 10_000;
+        let port = 20_000
+            + u16::try_from(std::process::id() % 100).unwrap() * 100
+            + NEXT.fetch_add(2, Ordering::Relaxed) % 10_000;
         if [port, port + 1].iter().all(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok()) {
             return Ports { grpc: port, health: port + 1 };
         }

@@ -95,8 +95,8 @@ async fn hold(run: Run, held: Held) {
     tokio::select! {
         // Cancel-safe: see there.
         orders = run.mailbox.take() => {
-            if let Orders { commit: Some(record), discard: false, kill: false, drop: false, save, signals } = orders {
-                let rest = Orders { save, signals, ..Orders::default() };
+            if let Orders { commit: Some(record), discard: false, kill: false, drop: false, save, signals, sent } = orders {
+                let rest = Orders { save, signals, sent, ..Orders::default() };
                 commit(run, held, record, rest).await;
             } else {
                 end(&run, held).await;
