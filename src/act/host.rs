@@ -6,7 +6,7 @@ use super::clock;
 use super::known::KnownPids;
 use super::mailbox::Orders;
 use super::prepare::Surroundings;
-use super::reaper::reap_orphans;
+use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
 use super::run::stop::Killing;
 use super::run::{Remains, Run, clear_away, forget, look_after, start};
@@ -112,7 +112,10 @@ impl Host {
         let shared = Arc::new(Shared::new(surroundings, records, spawner, known, events));
         if subreaper == Subreaper::On {
             match set_child_subreaper(Some(getpid())) {
-                Ok(()) => drop(tokio::spawn(reap_orphans(Arc::clone(&shared.known), shared.leave.clone()))),
+                Ok(()) => {
+                    let owned = Owned { runs: Arc::clone(&shared.known), probes: prober.children() };
+                    drop(tokio::spawn(reap_orphans(owned, shared.leave.clone())));
+                }
                 Err(errno) => tracing::warn!(%errno, "orphans of processes go to the machine's own reaper"),
             }
         }

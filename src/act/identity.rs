@@ -14,6 +14,8 @@ pub(crate) struct ProcessStat {
     pub(crate) state: u8,
     /// Its parent.
     pub(crate) parent: i32,
+    /// Its process group.
+    pub(crate) group: i32,
     /// Its session.
     pub(crate) session: i32,
     /// How many threads it has.
@@ -46,6 +48,7 @@ impl ProcessStat {
             pid,
             state: *field(3)?.as_bytes().first()?,
             parent: field(4)?.parse().ok()?,
+            group: field(5)?.parse().ok()?,
             session: field(6)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,

@@ -173,7 +173,7 @@ mod tests {
 
     fn process(pid: i32, parent: i32, session: i32, start_time: u64) -> ProcessStat {
         let (pid, parent, session) = (2_000_000_000 + pid, 2_000_000_000 + parent, 2_000_000_000 + session);
-        ProcessStat { pid, state: b'S', parent, session, threads: 1, start_time, exit_status: 0 }
+        ProcessStat { pid, state: b'S', parent, group: session, session, threads: 1, start_time, exit_status: 0 }
     }
 
     fn found(group: &Group, all: &[ProcessStat], marked: &[i32]) -> (Vec<i32>, Vec<i32>) {
