@@ -48,11 +48,12 @@ impl Launcher {
     /// Takes over what the last launcher left, and begins. Within a multi-threaded tokio runtime.
     ///
     /// # Errors
-    /// `ALREADY_RUNNING` when another launcher holds the state folder, `STORE_UNAVAILABLE` when it cannot be used,
+    /// `ALREADY_RUNNING` when another launcher holds the state folder or a desired root, `STORE_UNAVAILABLE` when it cannot be used,
     /// `INVALID_CONFIGURATION` when the HTTP address or the cgroup cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
+        refuse_held_roots(&config)?;
         // Before anything is touched: a launcher that cannot answer should not begin.
         let listener = match config.http {
             Some(address) => Some(http::listen(address).await?),
@@ -167,6 +168,19 @@ impl Launcher {
 pub struct Remains {
     host: Host,
     status: StatusWriter,
+}
+
+/// Refuses to begin beside a launcher that reads one of the same roots. The locks are only tried here: the store holds
+/// them, since the folder behind a root's path may change at any time.
+fn refuse_held_roots(config: &Config) -> Result<()> {
+    for root in &config.desired {
+        match RootLocks.hold(&root.path) {
+            Err(error) if error.code() == Code::AlreadyRunning => return Err(error),
+            // One that is not there yet, or cannot be read, is the store's to report and to look at again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What the store reads under a configuration: the desired folders, and the launch folder last.

@@ -87,28 +87,31 @@ fn slow(after_ms: u32) -> String {
 #[test]
 fn a_replacement_that_fails_stops_the_rest() {
     let world = World::new();
-    world.pattern("hello", "hello", HELLO);
-    world.desire_many("all.yaml", "hello", 4, "");
+    let manifest = |after_ms: u32| {
+        format!(
+            "args: [\"--after-ms\", \"{after_ms}\"]\nhealthcheck: {{ path: /, interval: 200ms, startup_timeout: 5s }}"
+        )
+    };
+    world.pattern("fragile", "flaky", &manifest(3_600_000));
+    world.desire_many("all.yaml", "fragile", 4, "");
     let daemon = world.launch().flag("--backoff-period", "50ms").start();
     daemon.all_settled(4);
     let before = pids(&daemon);
+    let untouched = || {
+        let now = pids(&daemon);
+        before.iter().filter(|(key, pid)| now.get(*key) == Some(pid)).count()
+    };
 
-    world.manifest(
-        "hello",
-        "healthcheck: { path: /nowhere, interval: 200ms, startup_timeout: 200ms }\nargs: [\"--greeting\", \"x\"]",
-    );
+    world.manifest("fragile", &manifest(0));
     daemon.wait("one is given up", |status| {
         (status.instances.iter().filter(|key| key.circuit_open).count() == 1).then_some(())
     });
-    holds_for(Duration::from_secs(1), "the other three are left alone", || {
-        let now = pids(&daemon);
-        before.iter().filter(|(key, pid)| now.get(*key) == Some(pid)).count() == 3
-    });
+    holds_for(Duration::from_secs(1), "the other three are left alone", || untouched() == 3);
+    assert_eq!(daemon.status().unwrap().settled_count(), 0, "three run what is no longer wished for");
 
-    world.manifest("hello", HELLO);
+    world.manifest("fragile", &manifest(3_600_000));
     daemon.all_settled(4);
-    let now = pids(&daemon);
-    assert_eq!(before.iter().filter(|(key, pid)| now.get(*key) == Some(pid)).count(), 3);
+    assert_eq!(untouched(), 3);
 }
 
 #[test]

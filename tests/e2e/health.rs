@@ -1,7 +1,8 @@
 //! Probes of each type, and what follows from them.
 
-use crate::world::World;
 use crate::world::wait::{now, since};
+use crate::world::{World, holds_for};
+use std::time::Duration;
 
 #[test]
 fn each_type_of_probe_finds_a_healthy_process_healthy() {
@@ -72,5 +73,27 @@ fn a_service_is_noticed_as_soon_as_it_serves() {
     world.desire("a.yaml", "pattern: hello\nnamespace: a\n");
     daemon.settled("ns:a:hello");
     let took = since(before);
-    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn when_most_of_a_pattern_falls_ill_together_only_one_is_tried() {
+    let world = World::new();
+    let probe = |path: &str| {
+        format!("healthcheck: {{ path: {path}, interval: 100ms, failure_threshold: 3, startup_timeout: 1s }}")
+    };
+    world.pattern("hello", "hello", &probe("/health"));
+    world.desire_many("all.yaml", "hello", 6, "");
+    let daemon = world.launch().flag("--backoff-period", "50ms").start();
+    daemon.all_settled(6);
+    let before = world.processes("hello");
+    // A check that nobody passes: the cause is not with the processes.
+    world.manifest("hello", &probe("/nowhere"));
+    daemon.wait("all are ill", |status| status.instances.iter().all(|key| !key.healthy).then_some(()));
+    holds_for(Duration::from_secs(4), "at most one is restarted", || {
+        let now = world.processes("hello");
+        before.iter().filter(|(key, pids)| now.get(*key) == Some(*pids)).count() >= 5
+    });
+    world.manifest("hello", &probe("/health"));
+    daemon.all_settled(6);
 }

@@ -1,6 +1,6 @@
 //! The daemon under test.
 
-use super::wait::{SOON, wait_for, wait_up_to};
+use super::wait::{SOON, wait_for, wait_up_to, within};
 use super::{Status, World, http, signal};
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -62,9 +62,29 @@ impl<'a> Launch<'a> {
         command
     }
 
-    /// Runs another command than `run` to its end.
+    /// Runs a command that ends by itself; the test fails when it does not.
     pub(crate) fn output(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
+        let file = |name: &str| self.world.root().join(format!("command.{name}"));
+        let create = |name: &str| fs::File::create(file(name)).unwrap();
+        let mut command = self.command(words);
+        let mut child = command.stdout(create("stdout")).stderr(create("stderr")).spawn().unwrap();
+        let mut status = None;
+        let ended = within(SOON, || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        let read = |name: &str| fs::read(file(name)).unwrap();
+        let (stdout, stderr) = (read("stdout"), read("stderr"));
+        if !ended {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!(
+                "{words:?} goes on; it said {}{}",
+                String::from_utf8_lossy(&stdout),
+                String::from_utf8_lossy(&stderr)
+            );
+        }
+        Output { status: status.unwrap(), stdout, stderr }
     }
 
     /// Starts the daemon and does not wait for anything.
