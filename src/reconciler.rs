@@ -190,7 +190,6 @@ impl Desk {
         if let Some(status) = status {
             // It says that a root was decided on, so it is published after the decision.
             self.settle();
-            report::desired(&self.board.desired(), &status);
             self.board.publish_desired(Arc::clone(&status));
             let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
             self.status.publish(StatusUpdate::Desired(status));

@@ -97,9 +97,11 @@ const fn is_change(action: Action) -> bool {
     }
 }
 
-/// Whether people want to read about it: not when it is as it should be.
+/// Whether people want to read about it: not when it is as it should be. How healthy a process is, is only known to the
+/// launcher that probes it.
 const fn is_worth_a_row(verdict: &Verdict) -> bool {
-    is_change(verdict.action) || !matches!(verdict.reason, Reason::InSync | Reason::Stable | Reason::Stopped)
+    is_change(verdict.action)
+        || !matches!(verdict.reason, Reason::InSync | Reason::Starting | Reason::Stable | Reason::Stopped)
 }
 
 const fn word(action: Action) -> &'static str {
