@@ -8,6 +8,7 @@ pub mod spawner;
 pub mod status_file;
 
 mod adopt;
+mod census;
 mod cgroup;
 mod executable;
 mod exit;

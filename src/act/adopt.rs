@@ -2,18 +2,18 @@
 //!
 //! The pidfd is opened first and the start time read after, so that what is verified is what is held.
 
+use super::census::Machine;
 use super::cgroup::{RunCgroup, recorded};
 use super::exit::{self, Reaping, Waited};
-use super::identity::{ProcessStat, all_processes, run_marks};
+use super::identity::ProcessStat;
 use super::run::Watched;
 use super::spawner::SUBCOMMAND;
-use super::tree::{Group, Rest, SessionProof, Tree};
+use super::tree::{Group, Rest, SessionProof, Tree, cgroup_rest};
 use crate::error::{Code, Error};
 use crate::model::{BootId, ExitReason, RunRecord};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -46,12 +46,6 @@ pub(super) struct Verifier<'a> {
     state_dir: &'a Path,
     boot: BootId,
     machine: OnceLock<Machine>,
-}
-
-/// Every process, and the run it says it belongs to.
-struct Machine {
-    processes: Vec<ProcessStat>,
-    marks: HashMap<i32, String>,
 }
 
 /// What the kernel says of the process that a record names.
@@ -93,11 +87,8 @@ impl<'a> Verifier<'a> {
                 .map_err(|error| format!("it cannot be watched: {error}")),
             Process::Ended(exit) => {
                 let rest = match &tree {
-                    Tree::Cgroup(_) => tree.rest(identity.pid).map_err(|e| e.to_string())?,
-                    Tree::Group(group) => {
-                        let Machine { processes, marks } = self.machine().map_err(|e| e.to_string())?;
-                        group.rest(processes, |pid, mark| marks.get(&pid).is_some_and(|found| found == mark))
-                    }
+                    Tree::Cgroup(cgroup) => cgroup_rest(cgroup, identity.pid).map_err(|e| e.to_string())?,
+                    Tree::Group(group) => group.rest(self.machine().map_err(|e| e.to_string())?),
                 };
                 match rest {
                     Rest::Unclear(pids) => Err(format!(
@@ -121,9 +112,8 @@ impl<'a> Verifier<'a> {
         if let Some(machine) = self.machine.get() {
             return Ok(machine);
         }
-        let processes = all_processes()?;
-        let marks = run_marks(&processes);
-        Ok(self.machine.get_or_init(|| Machine { processes, marks }))
+        let machine = Machine::read()?;
+        Ok(self.machine.get_or_init(|| machine))
     }
 }
 

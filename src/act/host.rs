@@ -193,9 +193,6 @@ impl Host {
         self.shared.leave.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
-        if let Some(base) = &self.shared.surroundings.cgroups {
-            base.remove_if_empty();
-        }
     }
 
     fn run(&self, key: &Key, run: RunId) -> Run {
@@ -233,6 +230,9 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.shared.leave.cancel();
+        if let Some(base) = &self.shared.surroundings.cgroups {
+            base.remove_if_empty();
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What `/proc` says about processes.
 
 use crate::model::ProcessIdentity;
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -76,21 +75,12 @@ pub(crate) fn all_processes() -> io::Result<Vec<ProcessStat>> {
     Ok(pids.filter_map(|pid| ProcessStat::read(pid).ok()).collect())
 }
 
-/// Whether the environment that a process was started with contains this `NAME=value`. False when it may not be read.
-pub(crate) fn environment_contains(pid: i32, pair: &str) -> bool {
-    std::fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environment| environment.split(|b| *b == 0).any(|entry| entry == pair.as_bytes()))
-}
-
-/// The `RUN_ID=…` that each of these processes was started with, for those that have one and let it be read.
-pub(crate) fn run_marks(all: &[ProcessStat]) -> HashMap<i32, String> {
-    let mark = |environment: Vec<u8>| {
-        let entry = environment.split(|b| *b == 0).find(|entry| entry.starts_with(b"RUN_ID="))?;
-        String::from_utf8(entry.to_vec()).ok()
-    };
-    all.iter()
-        .filter_map(|stat| Some((stat.pid, mark(std::fs::read(format!("/proc/{}/environ", stat.pid)).ok()?)?)))
-        .collect()
+/// The value of a variable in the environment that a process was started with; `None` also when it may not be read.
+pub(crate) fn environment_value(pid: i32, name: &str) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value =
+        environment.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    String::from_utf8(value.to_vec()).ok()
 }
 
 /// Whether this process may read how that one ended: the kernel shows 0 to others.

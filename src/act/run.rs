@@ -227,8 +227,7 @@ async fn write_again(run: &Run, record: Option<Box<RunRecord>>) {
 /// Whether nothing of the tree lives. What is ending at this moment is waited for briefly.
 async fn look(run: &Run, remains: &Remains) -> bool {
     for _ in 0..VANISHING_TRIES {
-        let (tree, main) = (remains.tree.clone(), remains.identity.pid);
-        match run.shared.blocking(move || tree.rest(main)).await {
+        match remains.tree.rest(remains.identity.pid, &run.shared).await {
             Ok(Rest::Gone) => return true,
             Ok(Rest::Vanishing) => tokio::time::sleep(Duration::from_millis(1)).await,
             Ok(Rest::Lives(_) | Rest::Unclear(_)) => return false,

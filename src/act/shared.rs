@@ -1,5 +1,6 @@
 //! What the tasks of all runs share.
 
+use super::census::Census;
 use super::known::KnownPids;
 use super::mailbox::Mailbox;
 use super::prepare::Surroundings;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) spawner: Client,
     /// Which children have an owner.
     pub(crate) known: Arc<KnownPids>,
+    /// Who lists all processes.
+    pub(crate) census: Census,
     /// Cancelled when the runs are to be left alone.
     pub(crate) leave: CancellationToken,
     /// The tasks of all runs.
@@ -52,6 +55,7 @@ impl Shared {
             records,
             spawner,
             known,
+            census: Census::default(),
             leave: CancellationToken::new(),
             tasks: TaskTracker::new(),
             events,

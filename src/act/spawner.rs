@@ -58,6 +58,8 @@ fn serve_launcher() -> std::io::Result<()> {
     // Fails when this process already leads a group, in which case it has a session of its own or nobody cares.
     let _ = rustix::process::setsid();
     let mut socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    // What whoever started the launcher left open is not kept open from here.
+    sys::close_all_but([socket.as_fd(); 2]);
     let nothing = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&nothing)?;
     drop(nothing);

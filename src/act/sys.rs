@@ -116,8 +116,8 @@ pub(crate) fn close_all_but(keep: [BorrowedFd<'_>; 2]) {
 }
 
 fn close_range(first: RawFd, last: RawFd) {
-    // SAFETY: close_range touches no memory. Called only in a child that has just been cloned, will never drop what it
-    // copied from its parent, and uses none of these descriptors.
+    // SAFETY: close_range touches no memory. Called only where nothing uses or will drop any of these descriptors: in a
+    // child that has just been cloned, and in a spawner that has opened nothing yet.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last.cast_unsigned(), 0) };
     if result == -1 {
         for fd in first..=last.min(FALLBACK_FDS) {

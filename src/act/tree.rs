@@ -3,8 +3,10 @@
 //! With a cgroup nothing escapes. Without one the tree is what shares the session of the main process, descends from
 //! it, or carries its `RUN_ID`; a process that leaves all three behind escapes.
 
+use super::census::{Census, Machine};
 use super::cgroup::RunCgroup;
-use super::identity::{ProcessStat, all_processes, environment_contains};
+use super::identity::ProcessStat;
+use super::shared::Shared;
 use crate::model::{ProcessIdentity, RunId};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
@@ -57,35 +59,43 @@ pub(crate) enum Rest {
 }
 
 impl Tree {
-    /// What lives of it, apart from its main process, which `/proc` is read for.
-    pub(crate) fn rest(&self, main: i32) -> io::Result<Rest> {
+    /// What lives of it, apart from its main process.
+    pub(crate) async fn rest(&self, main: i32, shared: &Shared) -> io::Result<Rest> {
         match self {
             Self::Cgroup(cgroup) => {
-                if !cgroup.is_populated()? {
-                    return Ok(Rest::Gone);
-                }
-                let mut processes = cgroup.processes()?;
-                processes.remove(&main);
-                Ok(if processes.is_empty() { Rest::Vanishing } else { Rest::Lives(processes) })
+                let cgroup = cgroup.clone();
+                shared.blocking(move || cgroup_rest(&cgroup, main)).await
             }
-            Self::Group(group) => Ok(group.rest(&all_processes()?, environment_contains)),
+            Self::Group(group) => Ok(group.rest(&*shared.census.take().await?)),
         }
     }
 
     /// Kills what can be found of it, main process included, without waiting for its end.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    pub(crate) async fn kill(&self, shared: &Shared) -> io::Result<()> {
         match self {
-            Self::Cgroup(cgroup) => cgroup.kill(),
-            Self::Group(group) => group.kill(),
+            Self::Cgroup(cgroup) => {
+                let cgroup = cgroup.clone();
+                shared.blocking(move || cgroup.kill()).await
+            }
+            Self::Group(group) => group.kill(&shared.census).await,
         }
     }
 }
 
+/// What lives in the cgroup of a run, apart from its main process.
+pub(crate) fn cgroup_rest(cgroup: &RunCgroup, main: i32) -> io::Result<Rest> {
+    if !cgroup.is_populated()? {
+        return Ok(Rest::Gone);
+    }
+    let mut processes = cgroup.processes()?;
+    processes.remove(&main);
+    Ok(if processes.is_empty() { Rest::Vanishing } else { Rest::Lives(processes) })
+}
+
 impl Group {
-    /// What lives of it in this list of all processes, apart from its main process. `carries` says whether the
-    /// environment of a process contains a `NAME=value`.
-    pub(crate) fn rest(&self, all: &[ProcessStat], carries: impl Fn(i32, &str) -> bool) -> Rest {
-        let (members, unclear) = self.members(all, carries);
+    /// What lives of it in this list, apart from its main process.
+    pub(crate) fn rest(&self, machine: &Machine) -> Rest {
+        let (members, unclear) = self.members(&machine.processes, |pid, run| machine.carries(pid, run));
         let members: BTreeSet<i32> = members.iter().map(|stat| stat.pid).filter(|pid| *pid != self.main.pid).collect();
         match (members.is_empty(), unclear.is_empty()) {
             (true, true) => Rest::Gone,
@@ -100,7 +110,7 @@ impl Group {
         all: &'a [ProcessStat],
         carries: impl Fn(i32, &str) -> bool,
     ) -> (Vec<&'a ProcessStat>, BTreeSet<i32>) {
-        let marker = format!("RUN_ID={}", self.run);
+        let marker = self.run.to_string();
         let own = rustix::process::getpid().as_raw_nonzero().get();
         // A stranger that was given the pid makes the session its own.
         let stolen = all.iter().any(|stat| stat.pid == self.main.pid && !stat.is(&self.main));
@@ -131,11 +141,11 @@ impl Group {
         (living, unclear)
     }
 
-    fn kill(&self) -> io::Result<()> {
+    async fn kill(&self, census: &Census) -> io::Result<()> {
         let mut killed = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let all = all_processes()?;
-            let (members, _) = self.members(&all, environment_contains);
+            let machine = census.take().await?;
+            let (members, _) = self.members(&machine.processes, |pid, run| machine.carries(pid, run));
             let fresh: Vec<_> = members.into_iter().filter(|stat| !killed.contains(&stat.pid)).collect();
             if fresh.is_empty() {
                 break;

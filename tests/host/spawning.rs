@@ -151,7 +151,12 @@ async fn a_spawner_that_dies_is_replaced() {
         let own = std::process::id().to_string();
         for pid in processes_with("__spawner") {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            if stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&own)) {
+            // A child that is held has the same command line, and no socket.
+            let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let is_spawner = descriptors
+                .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                .any(|link| link.to_string_lossy().starts_with("socket:"));
+            if is_spawner && stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&own)) {
                 kill(pid);
             }
         }

@@ -24,9 +24,30 @@ pub(crate) struct World {
     pub(crate) host: Host,
     pub(crate) records: Arc<Records>,
     pub(crate) loaded: Loaded,
+    _swept: Swept,
     events: mpsc::Receiver<Event>,
     early: VecDeque<Event>,
     next: u128,
+}
+
+/// Leaves the machine as it was, however a test ends.
+struct Swept(Option<PathBuf>);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        let Some(base) = &self.0 else { return };
+        let groups = || std::fs::read_dir(base).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        let deadline = clock::now().after(PATIENCE);
+        while base.exists() && !clock::now().reached(deadline) {
+            for group in groups() {
+                // Either can come too early; it is tried again.
+                let _ = std::fs::write(group.path().join("cgroup.kill"), "1");
+                let _ = std::fs::remove_dir(group.path());
+            }
+            let _ = std::fs::remove_dir(base);
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// What is run, and by what it is known.
@@ -100,7 +121,11 @@ impl World {
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();
         let next = u128::from(uuid_part());
-        Self { host, records, loaded, events, early: VecDeque::new(), next }
+        let swept = Swept(match host.tracking() {
+            Tracking::Cgroup(base) => Some(base.clone()),
+            Tracking::ProcessGroup(_) => None,
+        });
+        Self { host, records, loaded, _swept: swept, events, early: VecDeque::new(), next }
     }
 
     /// The same, or `None`, said loudly, where the machine cannot make cgroups.

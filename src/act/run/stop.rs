@@ -49,22 +49,19 @@ impl Killing {
     pub(super) async fn again(&mut self, run: &Run, main: &ProcessIdentity, tree: &Tree) {
         let Some(begun) = self.begun else { return };
         self.times = self.times.saturating_add(1);
-        let killed = {
-            let tree = tree.clone();
-            run.shared.blocking(move || tree.kill()).await
-        };
+        let killed = tree.kill(&run.shared).await;
         let due = STUCK_AFTER + STUCK_EVERY * self.reports;
         if clock::now().since(begun) >= due {
             self.reports = self.reports.saturating_add(1);
-            let error = stuck(run, main, tree.clone(), killed.err()).await;
+            let error = stuck(run, main, tree, killed.err()).await;
             run.shared.report(Event::KillStuck { key: run.key.clone(), run: run.id, error }).await;
         }
     }
 }
 
-async fn stuck(run: &Run, main: &ProcessIdentity, tree: Tree, failure: Option<std::io::Error>) -> Error {
+async fn stuck(run: &Run, main: &ProcessIdentity, tree: &Tree, failure: Option<std::io::Error>) -> Error {
     let pid = main.pid;
-    let mut living: Vec<i32> = match run.shared.blocking(move || tree.rest(pid)).await {
+    let mut living: Vec<i32> = match tree.rest(pid, &run.shared).await {
         Ok(Rest::Lives(pids) | Rest::Unclear(pids)) => pids.into_iter().collect(),
         Ok(Rest::Gone | Rest::Vanishing) | Err(_) => Vec::new(),
     };
