@@ -306,7 +306,8 @@ fn a_full_disk_leaves_no_half_line_behind() {
     let (mut log, _) = MemoryLog::open(&path).expect("it opens");
     log.append([Op::Save(Box::new(memory(1, 1)))].iter()).expect("it is written");
     log.full = true;
-    let error = log.append([Op::Save(Box::new(memory(2, 2)))].iter()).expect_err("the disk is full");
+    let group: Vec<Op> = (0..5).map(|tenant| Op::Save(Box::new(memory(tenant, 2)))).collect();
+    let error = log.append(group.iter()).expect_err("the disk is full");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     log.append([Op::Save(Box::new(memory(2, 3)))].iter()).expect("there is space again");
     let found = super::log::read(&path).expect("it reads");
