@@ -53,6 +53,7 @@ impl Launcher {
     pub async fn start(config: Config) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
+        refuse_a_second(&config)?;
         refuse_held_roots(&config)?;
         // Before anything is touched: a launcher that cannot answer should not begin.
         let listener = match config.http {
@@ -212,6 +213,20 @@ pub fn offline_settings(config: &Config) -> StoreSettings {
 /// Where the output of instances goes.
 pub fn log_dir(state_dir: &Path) -> PathBuf {
     state_dir.join("logs")
+}
+
+/// A desired root that another launcher reads ends this one before it has touched anything. From its first scan on the
+/// store holds the locks itself; a root that cannot be locked for another reason is reported there.
+fn refuse_a_second(config: &Config) -> Result<()> {
+    for root in store_settings(config, None).roots {
+        match RootLocks.hold(&root.path) {
+            Err(error) if matches!(error.code(), Code::AlreadyRunning | Code::InvalidConfiguration) => {
+                return Err(error);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn host_settings(config: &Config) -> HostSettings {

@@ -32,7 +32,7 @@ pub struct Memory {
     /// The last failure, as printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Restarts since it was declared.
+    /// Starts after a failure since it was declared; replacing what has changed is none.
     #[serde(default)]
     pub restarts: u32,
     /// Whether its process was replaced by a rollout and has not been healthy since.
@@ -148,7 +148,8 @@ pub struct RunRecord {
     pub process: ProcessIdentity,
     /// What it was started from.
     pub launch: Arc<LaunchSpec>,
-    /// How it is looked after when nothing declares it any more.
+    /// How it is looked after: as it was declared when it was started, and later changes that came without a change of
+    /// what it is started from.
     pub supervision: Supervision,
     /// The ports it was given.
     pub ports: Ports,
@@ -156,6 +157,10 @@ pub struct RunRecord {
     pub generation: Generation,
     /// When its child was made.
     pub started: Moment,
+    /// Whether it is known to have been executed. A child that was still held when its launcher died has failed at
+    /// nothing.
+    #[serde(default)]
+    pub executed: bool,
     /// Set once it has been asked to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopProgress>,

@@ -80,6 +80,7 @@ pub fn probe(health: &mut Health, check: &HealthCheck, outcome: ProbeOutcome, no
             health.successes = health.successes.saturating_add(1);
             if health.successes >= check.success_threshold {
                 health.ready_by = None;
+                health.proven = true;
                 health.healthy_since.get_or_insert(now);
             }
         }

@@ -81,6 +81,8 @@ pub struct Health {
     pub ready_by: Option<Moment>,
     /// Since when it has been healthy without a break.
     pub healthy_since: Option<Moment>,
+    /// Whether it has been healthy by the check that it has now; only then is a failing check a reason to restart it.
+    pub proven: bool,
     /// Consecutive successes, counted up to the threshold.
     pub successes: u32,
     /// Consecutive failures.
@@ -94,7 +96,17 @@ impl Health {
     pub fn unknown(check: Option<&HealthCheck>, now: Moment) -> Self {
         match check {
             Some(check) => Self { ready_by: Some(now.after(check.startup_timeout)), ..Self::default() },
-            None => Self { healthy_since: Some(now), ..Self::default() },
+            None => Self { healthy_since: Some(now), proven: true, ..Self::default() },
+        }
+    }
+
+    /// The health of a run that is asked in another way from now on. One that was healthy goes on so until the new check
+    /// has failed, and is not restarted for a check that it has never met.
+    #[must_use]
+    pub fn asked_otherwise(&self, check: Option<&HealthCheck>, now: Moment) -> Self {
+        match (check, self.healthy_since) {
+            (Some(_), Some(since)) => Self { healthy_since: Some(since), ..Self::default() },
+            (check, _) => Self::unknown(check, now),
         }
     }
 
@@ -105,7 +117,7 @@ impl Health {
 
     /// Whether it had been healthy and has crossed its failure threshold since.
     pub const fn has_fallen(&self) -> bool {
-        self.ready_by.is_none() && self.healthy_since.is_none()
+        self.proven && self.healthy_since.is_none()
     }
 }
 

@@ -117,7 +117,8 @@ fn decide_health(memory: &Memory, run: &Run, policy: &Policy, now: Moment) -> Ve
     match (run.health.ready_by, run.health.healthy_since) {
         (Some(at), _) if now.reached(at) => stop(StopCause::StartupTimeout),
         (Some(at), _) => Verdict::wait(Reason::Starting, at),
-        (None, None) => stop(StopCause::Unhealthy),
+        (None, None) if run.health.proven => stop(StopCause::Unhealthy),
+        (None, None) => Verdict::nothing(Reason::Unproven),
         (None, Some(since)) => {
             let stable_at = since.after(policy.stable_after);
             if memory.streak == 0 && memory.circuit == Circuit::Closed {

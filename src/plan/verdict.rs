@@ -111,6 +111,8 @@ pub enum Reason {
     InSync,
     /// It runs as declared and has not been healthy yet.
     Starting,
+    /// It runs as declared; its health check was changed and has not held since.
+    Unproven,
     /// It is declared and nothing of it runs.
     Missing,
     /// The delay after a failure is not over.
@@ -162,6 +164,7 @@ impl fmt::Display for Reason {
         match self {
             Self::InSync => f.write_str("it runs as declared"),
             Self::Starting => f.write_str("it runs as declared and has not been healthy yet"),
+            Self::Unproven => f.write_str("it runs as declared; its health check was changed and has not held since"),
             Self::Missing => f.write_str("it is declared and nothing of it runs"),
             Self::Backoff { streak: 1, left } => write!(f, "restarting in {}", seconds(*left)),
             Self::Backoff { streak, left } => {

@@ -2,7 +2,9 @@
 
 use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
-use crate::model::{DesiredState, ExitReason, Key, LaunchSpec, Policy, ProcessState, RestartPolicy, Secret};
+use crate::model::{
+    DesiredState, ExitReason, Key, LaunchSpec, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,6 +190,45 @@ fn a_change_of_supervision_restarts_nothing() {
     assert_eq!(world.pids(), before);
     assert_eq!(world.status(&key).expect("known").observed_generation.0, 2);
     assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_changed_check_that_never_holds_restarts_nothing() {
+    let mut world = world(12, Settings::default());
+    let mut declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    world.declare(Arc::new(declared.clone()));
+    world.run_for(MINUTE);
+    let before = world.pids();
+    world.break_check(&key);
+    if let Some(check) = &mut declared.content.supervision.healthcheck {
+        check.target = ProbeTarget::Http { path: "/nowhere".to_owned() };
+    }
+    world.declare(Arc::new(declared));
+    world.run_for(10 * MINUTE);
+    assert_eq!(world.pids(), before);
+    assert!(!world.status(&key).expect("known").healthy);
+}
+
+#[test]
+fn a_process_is_looked_after_as_it_was_until_it_is_replaced() {
+    let mut world = world(13, Settings::default());
+    for tenant in 0..4 {
+        world.declare(Arc::new(instance("p", &format!("t{tenant}"), 1, 1)));
+    }
+    world.run_for(MINUTE);
+    let before = world.pids();
+    for tenant in 0..4 {
+        let mut changed = instance("p", &format!("t{tenant}"), 2, 1);
+        if let Some(check) = &mut changed.content.supervision.healthcheck {
+            check.target = ProbeTarget::Http { path: "/nowhere".to_owned() };
+        }
+        world.programs.insert(changed.key.clone(), Program { healthy_after: None, ..Program::SERVICE });
+        world.declare(Arc::new(changed));
+    }
+    world.run_for(30 * MINUTE);
+    let same = before.iter().filter(|(key, pid)| world.pids().get(*key) == Some(pid)).count();
+    assert_eq!(same, 3, "a version that never becomes healthy is tried with one");
 }
 
 #[test]

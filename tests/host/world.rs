@@ -231,6 +231,7 @@ pub(crate) fn record(program: &Program, run: RunId, process: &ProcessIdentity) -
         ports: Ports { grpc: 1, health: 2 },
         generation: Generation(1),
         started: clock::now(),
+        executed: true,
         stop: None,
     }
 }

@@ -59,6 +59,7 @@ fn run_record(tenant: usize, run: u128, boot: BootId) -> RunRecord {
         ports: Ports { grpc: 15_000, health: 15_001 },
         generation: Generation(1),
         started: Moment::new(boot, Duration::from_secs(1)),
+        executed: true,
         stop: None,
     }
 }

@@ -23,6 +23,7 @@ fn record(memory: &Memory, stop: Option<StopProgress>) -> RunRecord {
         ports: Ports { grpc: 1, health: 2 },
         generation: Generation(1),
         started: at(0),
+        executed: true,
         stop,
     }
 }
@@ -31,7 +32,7 @@ fn record(memory: &Memory, stop: Option<StopProgress>) -> RunRecord {
 fn world(text: &str) -> (Wish, Observed) {
     let mut observed = Observed::idle(Memory::new(Arc::new(instance("p", "t", 1, 1))));
     let mut wish = Wish::Declared;
-    let mut health = Health { healthy_since: Some(at(NOW - 10)), ..Health::default() };
+    let mut health = Health { healthy_since: Some(at(NOW - 10)), proven: true, ..Health::default() };
     let mut stop = None;
     let memory = &mut observed.memory;
     let mut phase = "idle";
@@ -56,7 +57,8 @@ fn world(text: &str) -> (Wish, Observed) {
             "stable" => health.healthy_since = Some(at(NOW - 60)),
             "starting" => health = Health { ready_by: Some(at(NOW + 5)), ..Health::default() },
             "late" => health = Health { ready_by: Some(at(NOW)), ..Health::default() },
-            "fallen" => health = Health::default(),
+            "fallen" => health = Health { proven: true, ..Health::default() },
+            "unproven" => health = Health::default(),
             "other-pattern" => other = Some(instance("p", "t", 2, 1)),
             "other-config" => other = Some(instance("p", "t", 1, 2)),
             "asked" => stop = Some(StopProgress { since: at(NOW - 1), deadline: at(NOW + 9), signalled: true }),
@@ -115,6 +117,7 @@ fn each_world_has_its_verdict() {
         ("declared runs starting", "none: it runs as declared and has not been healthy yet [again at +5s]"),
         ("declared runs late", "terminate: it was not healthy within its startup_timeout"),
         ("declared runs fallen", "terminate: its health check failed failure_threshold times in a row"),
+        ("declared runs unproven", "none: it runs as declared; its health check was changed and has not held since"),
         ("declared runs streak", "none: it runs as declared [again at +50s]"),
         ("declared runs streak stable", "settle: it has been healthy for stable_after"),
         ("declared runs half-open stable", "settle: it has been healthy for stable_after"),
@@ -143,7 +146,7 @@ fn any_world() -> impl Strategy<Value = String> {
         0..4,
     );
     let run = prop::sample::subsequence(
-        vec!["stable", "starting", "late", "fallen", "other-pattern", "other-config", "asked", "overdue"],
+        vec!["stable", "starting", "late", "fallen", "unproven", "other-pattern", "other-config", "asked", "overdue"],
         0..4,
     );
     (wish, phase, memory, run)

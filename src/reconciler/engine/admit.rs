@@ -97,8 +97,7 @@ impl Standing {
             entry.memory_changed = true;
         }
         entry.recovering &= wanted && !healthy;
-        let probed = memory.instance.content.supervision.healthcheck.is_some();
-        let judged = run.is_some_and(|run| probed && run.health.ready_by.is_none());
+        let judged = run.is_some_and(|run| run.record.supervision.healthcheck.is_some() && run.health.proven);
         Self {
             running: run.is_some(),
             replacing: memory.rollout == Rollout::Replacing,

@@ -28,9 +28,6 @@ impl Engine {
                 return;
             }
         };
-        if memory.ports.is_some() {
-            memory.restarts = memory.restarts.saturating_add(1);
-        }
         memory.ports = Some(ports);
         if let Circuit::Open { failed_trials, .. } = memory.circuit {
             memory.circuit = Circuit::HalfOpen { failed_trials };
@@ -59,7 +56,7 @@ impl Engine {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Phase::Running(run) = &mut entry.observed.phase else { return };
         let memory = &mut entry.observed.memory;
-        let supervision = &memory.instance.content.supervision;
+        let supervision = &run.record.supervision;
         let grace = if self.shutdown == Some(Pace::Hastened) { Duration::ZERO } else { supervision.grace_period };
         run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: false });
         let id = run.record.run;
@@ -89,7 +86,7 @@ impl Engine {
         let mut after = before.clone();
         after.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: true });
         run.record.stop = after.stop;
-        let signal = entry.observed.memory.instance.content.supervision.stop_signal;
+        let signal = run.record.supervision.stop_signal;
         self.effects.push(Effect::SaveRun(before));
         self.effects.push(Effect::Signal { key: key.clone(), run: run.record.run, signal });
         self.effects.push(Effect::SaveRun(after));

@@ -2,10 +2,13 @@
 
 use super::{Claim, Dice, Engine, Entry};
 use crate::error::{Code, Error};
-use crate::model::{Circuit, ExitReason, Finished, Instance, Key, Memory, Moment, RestartPolicy, RunId, RunRecord};
+use crate::model::{
+    Circuit, ExitReason, Finished, Instance, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord,
+};
 use crate::observed::event::DesiredChange;
 use crate::observed::{Ending, Event, Health, Observed, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
-use crate::plan::{Effect, NoteLevel, PrepareRequest, Reason};
+use crate::plan::decide::drift;
+use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason};
 use std::sync::Arc;
 
 impl Engine {
@@ -113,37 +116,32 @@ impl Engine {
         let memory = &entry.observed.memory;
         let Phase::Running(run) = &mut entry.observed.phase else { return };
         let content = &memory.instance.content;
-        let same_launch = run.record.launch == content.launch;
-        if run.record.supervision == content.supervision && (!same_launch || run.record.generation == memory.generation)
-        {
+        // What it is started from has changed as well: it is replaced, and until then looked after as it was.
+        if run.record.launch != content.launch {
+            return;
+        }
+        if run.record.supervision == content.supervision && run.record.generation == memory.generation {
             return;
         }
         let check_changed = run.record.supervision.healthcheck != content.supervision.healthcheck;
         run.record.supervision = content.supervision.clone();
-        if same_launch {
-            run.record.generation = memory.generation;
-        }
+        run.record.generation = memory.generation;
         if let Some(stop) = &mut run.record.stop {
             stop.deadline = stop.deadline.earlier(stop.since.after(content.supervision.grace_period));
         }
         self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
         if check_changed && run.record.stop.is_none() {
-            let healthy_since = run.health.healthy_since;
-            run.health = Health::unknown(content.supervision.healthcheck.as_ref(), now);
-            if healthy_since.is_some() {
-                run.health.healthy_since = healthy_since;
-                run.health.ready_by = None;
-            }
+            run.health = run.health.asked_otherwise(content.supervision.healthcheck.as_ref(), now);
             self.probe(key);
         }
     }
 
-    /// Begins probing the run of a key as its instance says now, or stops it.
+    /// Begins probing the run of a key as its record says, or stops it.
     pub(super) fn probe(&mut self, key: &Key) {
         let Some(entry) = self.entries.get(key) else { return };
         let Phase::Running(run) = &entry.observed.phase else { return };
         let (instance, id) = (&entry.observed.memory.instance, run.record.run);
-        self.effects.push(match &instance.content.supervision.healthcheck {
+        self.effects.push(match &run.record.supervision.healthcheck {
             Some(check) => Effect::Probe {
                 key: key.clone(),
                 run: id,
@@ -159,7 +157,7 @@ impl Engine {
         let wanted = self.shutdown.is_none();
         let discard = Effect::Discard { key: key.clone(), run };
         let Some(entry) = self.entries.get_mut(key) else { return self.effects.push(discard) };
-        let memory = &entry.observed.memory;
+        let memory = &mut entry.observed.memory;
         match &mut entry.observed.phase {
             Phase::Starting(start) if start.run == run && matches!(start.stage, Stage::Preparing) => {
                 let same = start.instance.content == memory.instance.content;
@@ -176,9 +174,14 @@ impl Engine {
                     ports: start.ports,
                     generation: memory.generation,
                     started: start.since,
+                    executed: false,
                     stop: None,
                 });
                 start.stage = Stage::Committing(record.clone());
+                if memory.streak > 0 {
+                    memory.restarts = memory.restarts.saturating_add(1);
+                    entry.memory_changed = true;
+                }
                 self.effects.push(Effect::Commit(record));
             }
             Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => self.effects.push(discard),
@@ -196,7 +199,9 @@ impl Engine {
         let health = Health::unknown(check, now);
         let reason = format!("{} (pid {})", start_reason(&entry.observed.memory), record.process.pid);
         let healthy = health.is_healthy();
-        entry.observed.phase = Phase::Running(Box::new(Run { record: (**record).clone(), health, killing: false }));
+        let record = RunRecord { executed: true, ..(**record).clone() };
+        self.effects.push(Effect::SaveRun(Box::new(record.clone())));
+        entry.observed.phase = Phase::Running(Box::new(Run { record, health, killing: false }));
         if healthy {
             self.starts.release(key);
         } else {
@@ -268,13 +273,18 @@ impl Engine {
         let counted = entry.observed.memory.ended == Some(run);
         entry.observed.memory.ended = Some(run);
         entry.memory_changed = true;
-        let pid = record.process.pid;
+        let (pid, executed) = (record.process.pid, record.executed);
+        // What was to be replaced anyway has failed at nothing that is declared now.
+        let drifted = drift(&record.launch, &entry.observed.memory.instance.content.launch);
+        if drifted == Some(Drift::Pattern) {
+            entry.observed.memory.rollout = Rollout::Replacing;
+        }
         entry.observed.phase = Phase::Ending(Box::new(Ending { record, killing }));
         self.starts.release(key);
         if !requested {
             self.effects.push(Effect::StopProbe { key: key.clone(), run });
         }
-        if requested || counted {
+        if requested || counted || !executed || drifted.is_some() {
             self.note(NoteLevel::Info, key, Some(run), "process ended", exit.to_string());
         } else {
             self.on_unrequested_exit(key, exit, pid, now, dice);
@@ -309,7 +319,7 @@ impl Engine {
         let mark = self.effects.len();
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Phase::Running(running) = &mut entry.observed.phase else { return };
-        let Some(check) = &entry.observed.memory.instance.content.supervision.healthcheck else { return };
+        let Some(check) = &running.record.supervision.healthcheck else { return };
         if running.record.run != run || running.record.stop.is_some() {
             return;
         }

@@ -58,7 +58,9 @@ impl Engine {
         self.resync();
     }
 
-    fn adopt(&mut self, record: RunRecord, now: Moment) {
+    fn adopt(&mut self, mut record: RunRecord, now: Moment) {
+        // It lives, and what was only held has ended with its launcher.
+        record.executed = true;
         let (key, run, pid) = (record.key.clone(), record.run, record.process.pid);
         if !self.place(record, now) {
             return;
@@ -77,7 +79,7 @@ impl Engine {
         if !matches!(entry.observed.phase, Phase::Idle) {
             return false;
         }
-        let health = Health::unknown(entry.observed.memory.instance.content.supervision.healthcheck.as_ref(), now);
+        let health = Health::unknown(record.supervision.healthcheck.as_ref(), now);
         entry.observed.phase = Phase::Running(Box::new(Run { record, health, killing: false }));
         true
     }

@@ -47,6 +47,13 @@ impl World {
         self.schedule(Duration::from_millis(10), Occasion::LauncherStarts);
     }
 
+    /// The process of a key no longer meets its check, whatever it is.
+    pub fn break_check(&mut self, key: &Key) {
+        for (_, process) in self.processes.values_mut().filter(|(owner, _)| owner == key) {
+            process.program.healthy_after = None;
+        }
+    }
+
     /// The main process of a key is killed by somebody.
     pub fn kill_child(&mut self, key: &Key) {
         let found = self.processes.values().find(|(owner, process)| owner == key && process.main_lives);
