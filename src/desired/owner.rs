@@ -72,3 +72,105 @@ fn rank(a: &Claim<'_>, b: &Claim<'_>, incumbent: Option<&Origin>) -> Ordering {
         .then_with(|| left.path().cmp(&right.path()))
         .then_with(|| left.line.cmp(&right.line))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Content, DesiredState, Isolation, Key, LaunchSpec, Namespace, PatternName, PatternRevision, Resources,
+        RestartPolicy, StopSignal, Supervision,
+    };
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn instance(file: &str, api_managed: bool, state: DesiredState) -> Instance {
+        let pattern = PatternName::new("p").expect("a name");
+        let isolation = Isolation::Namespace(Namespace::default_namespace());
+        let revision = PatternRevision {
+            version: "1".to_owned(),
+            folder: PathBuf::new(),
+            executable: "sh".to_owned(),
+            digest: None,
+            args: Vec::new(),
+            environment: BTreeMap::new(),
+            preferred_port: None,
+        };
+        let root = PathBuf::from(if api_managed { "/a-launched" } else { "/desired" });
+        Instance {
+            key: Key::new(&isolation, &pattern),
+            pattern,
+            isolation,
+            content: Content {
+                launch: Arc::new(LaunchSpec { pattern: revision, config: BTreeMap::new() }),
+                supervision: Supervision {
+                    healthcheck: None,
+                    stop_signal: StopSignal::Term,
+                    grace_period: Duration::from_secs(10),
+                    restart: RestartPolicy::Always,
+                    resources: Resources::default(),
+                },
+                state,
+            },
+            origin: Origin { root, file: file.into(), line: 1, api_managed },
+        }
+    }
+
+    fn claims(instances: &[(Instance, Presence)]) -> Vec<Claim<'_>> {
+        instances.iter().map(|(instance, presence)| Claim { instance, presence: *presence }).collect()
+    }
+
+    #[test]
+    fn a_person_beats_the_incumbent_beats_the_smaller_path() {
+        let run = DesiredState::Running;
+        let all = [
+            (instance("a.yaml", true, run), Presence::Live),
+            (instance("c.yaml", false, run), Presence::Live),
+            (instance("b.yaml", false, run), Presence::Live),
+        ];
+        assert_eq!(choose(&claims(&all), None), Choice::Owner(2));
+        assert_eq!(choose(&claims(&all), Some(&all[1].0.origin)), Choice::Owner(1));
+        assert_eq!(choose(&claims(&all), Some(&all[0].0.origin)), Choice::Owner(2));
+    }
+
+    #[test]
+    fn a_missing_incumbent_yields_at_once_only_to_what_says_the_same() {
+        let missing = (instance("m.yaml", false, DesiredState::Running), Presence::Missing);
+        let same = (instance("z.yaml", false, DesiredState::Running), Presence::Live);
+        let other = (instance("z.yaml", false, DesiredState::Stopped), Presence::Live);
+        let incumbent = Some(missing.0.origin.clone());
+        assert_eq!(choose(&claims(&[missing.clone(), same]), incumbent.as_ref()), Choice::Owner(1));
+        assert_eq!(choose(&claims(&[missing.clone(), other.clone()]), incumbent.as_ref()), Choice::Owner(0));
+        let gone = (missing.0.clone(), Presence::Gone);
+        assert_eq!(choose(&claims(&[gone.clone(), other]), incumbent.as_ref()), Choice::Owner(1));
+        assert_eq!(choose(&claims(&[gone.clone()]), incumbent.as_ref()), Choice::Nobody);
+        assert_eq!(choose(&claims(&[gone, missing]), None), Choice::AsBefore);
+    }
+
+    proptest! {
+        /// The order in which claims are found decides nothing.
+        #[test]
+        fn the_owner_does_not_depend_on_the_order(
+            files in prop::collection::btree_set((0_u8..6, any::<bool>()), 1..6),
+            incumbent in 0_usize..8,
+            rotation in 0_usize..6,
+        ) {
+            let mut all: Vec<(Instance, Presence)> = files
+                .into_iter()
+                .map(|(file, api)| (instance(&format!("{file}.yaml"), api, DesiredState::Running), Presence::Live))
+                .collect();
+            let incumbent = all.get(incumbent).map(|(instance, _)| instance.origin.clone());
+            let owner = |all: &[(Instance, Presence)]| match choose(&claims(all), incumbent.as_ref()) {
+                Choice::Owner(index) => Some(all[index].0.origin.clone()),
+                Choice::AsBefore | Choice::Nobody => None,
+            };
+            let before = owner(&all);
+            prop_assert!(before.is_some());
+            let places = rotation % all.len();
+            all.rotate_left(places);
+            prop_assert_eq!(owner(&all), before);
+        }
+    }
+}

@@ -105,17 +105,17 @@ impl Scanner {
             }
         };
         let repository = git::repository(&real);
-        if let Some(error) = repository.as_ref().and_then(git::busy) {
+        if let Some(error) = repository.as_deref().and_then(git::busy) {
             scan.outcome = Outcome::Busy(error);
             return scan;
         }
         let mut walk = Walk::new(self, rereads, arrived, real);
-        walk.root(root);
+        walk.root(&root);
         let walked = walk.finish();
         scan.seen = walked.seen;
         self.folders = walked.folders;
         let busy = walked.changed.map(|what| self.changed(&what));
-        let busy = busy.or_else(|| repository.as_ref().and_then(git::busy));
+        let busy = busy.or_else(|| repository.as_deref().and_then(git::busy));
         scan.outcome = match (walked.failure, busy) {
             (Some(error), _) => Outcome::Failed(error),
             (None, Some(error)) => Outcome::Busy(error),
@@ -133,12 +133,10 @@ impl Scanner {
     fn open(&self) -> Result<(PathBuf, rustix::fd::OwnedFd), Error> {
         let path = &self.spec.path;
         let unreadable = |cause: std::io::Error| {
-            let suggestion = match cause.kind() {
-                std::io::ErrorKind::NotFound => format!("mkdir -p {}", path.display()),
-                std::io::ErrorKind::PermissionDenied => {
-                    format!("let the launcher's user read it: ls -ld {}", path.display())
-                }
-                _ => format!("check what it is: ls -ld {}", path.display()),
+            let suggestion = if cause.kind() == std::io::ErrorKind::NotFound {
+                format!("mkdir -p {}", path.display())
+            } else {
+                format!("make it a folder that the launcher's user may read: ls -ld {}", path.display())
             };
             Error::new(Code::StoreUnavailable, format!("The desired root {} cannot be read", path.display()))
                 .with("root", path.display())

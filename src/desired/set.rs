@@ -110,6 +110,8 @@ pub struct Desired {
     /// Files that have to be looked at again although nothing seems to have changed.
     pending: BTreeSet<FileId>,
     troubled: BTreeSet<FileId>,
+    /// Files that wait for a pattern.
+    unresolved: BTreeSet<FileId>,
     pattern_problems: Vec<Error>,
     status: Arc<DesiredStatus>,
     attempted: bool,
@@ -130,6 +132,7 @@ impl Desired {
             dirty: BTreeSet::new(),
             pending: BTreeSet::new(),
             troubled: BTreeSet::new(),
+            unresolved: BTreeSet::new(),
             pattern_problems: Vec::new(),
             status: Arc::default(),
             attempted: false,
@@ -278,11 +281,13 @@ impl Desired {
             }
         }
         let troubled = file.is_troubled();
+        let unresolved = file.unresolved_patterns().next().is_some();
         let pending = file.due().is_some() || file.awaits_scan();
         if file.is_forgotten() {
             self.files.remove(id);
         }
         set_membership(&mut self.troubled, id, troubled);
+        set_membership(&mut self.unresolved, id, unresolved);
         set_membership(&mut self.pending, id, pending);
     }
 
@@ -337,20 +342,26 @@ impl Desired {
         let files = self.pending.iter().filter_map(|id| {
             let due = self.files.get(id).and_then(FileState::due)?;
             // While its root cannot be read, looking sooner than usual would find out nothing about it.
-            (!now.reached(due) || self.is_complete(id)).then_some(due)
+            (!now.reached(due) || self.is_readable(&id.root)).then_some(due)
         });
         let firsts =
             self.roots.iter().filter(|root| !root.ready).flat_map(|root| [root.attempted_at, root.completed_at]);
         let firsts = firsts.flatten().map(|at| at.after(FIRST_LOOK));
         let busy = self.roots.iter().filter_map(|root| root.busy_since).map(|since| since.after(status::BUSY_FOR));
         let ahead = firsts.chain(busy).filter(|at| !now.reached(*at));
-        let all = files.chain(self.guards.values().filter_map(Guard::due)).chain(ahead);
+        let guards = self.guards.iter().filter(|(root, _)| self.is_readable(root));
+        let all = files.chain(guards.filter_map(|(_, guard)| guard.due())).chain(ahead);
         all.reduce(|a, b| if a.since_boot <= b.since_boot { a } else { b })
     }
 
-    fn is_complete(&self, id: &FileId) -> bool {
-        let root = self.roots.iter().find(|root| root.path == id.root);
-        root.is_some_and(|root| root.outcome == Some(Outcome::Complete))
+    /// Whether what is missing from a root may lead to something now: its last scan was complete, or, for a root that is
+    /// not configured any more, those of all others were.
+    fn is_readable(&self, path: &Path) -> bool {
+        let complete = |root: &Root| root.outcome == Some(Outcome::Complete);
+        match self.roots.iter().find(|root| root.spec.path == path) {
+            Some(root) => complete(root),
+            None => self.roots.iter().all(complete),
+        }
     }
 
     /// The files of a root that anything is known of, by path relative to it.
@@ -372,7 +383,7 @@ impl Desired {
             self.decide_key(key, &mut change, now);
         }
         self.decide_absent(&mut change, &mut touched, now);
-        for key in touched {
+        for key in &touched {
             self.renew_conditions(key, &mut change);
         }
         let progressed = self.renew_progress(now);
@@ -418,3 +429,6 @@ fn set_membership(set: &mut BTreeSet<FileId>, id: &FileId, member: bool) {
         set.remove(id);
     }
 }
+
+#[cfg(test)]
+mod properties;

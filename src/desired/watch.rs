@@ -168,13 +168,9 @@ impl Heard {
     fn take(&mut self, event: &Event) -> bool {
         let renamed = matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)));
         let structural = renamed || matches!(event.kind, EventKind::Create(_) | EventKind::Remove(_));
-        let quiet = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-            // Looking opens and closes files: that must not be a reason to look.
-            EventKind::Access(_) => true,
-            _ => false,
-        };
-        if quiet {
+        // Looking opens and closes files: that must not be a reason to look. Closing what was written may be.
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        if matches!(event.kind, EventKind::Access(_)) && event.kind != written {
             return false;
         }
         for path in &event.paths {
@@ -182,10 +178,12 @@ impl Heard {
                 self.lost.insert(path.clone());
             }
         }
-        let arrival = match event.kind {
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => event.paths.first(),
-            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => event.paths.get(1),
-            _ => None,
+        let arrival = if let EventKind::Modify(ModifyKind::Name(RenameMode::To)) = event.kind {
+            event.paths.first()
+        } else if let EventKind::Modify(ModifyKind::Name(RenameMode::Both)) = event.kind {
+            event.paths.get(1)
+        } else {
+            None
         };
         if let Some(path) = arrival.filter(|_| self.arrived.len() < ARRIVAL_LIMIT) {
             self.arrived.insert(path.clone());
@@ -250,7 +248,7 @@ fn components(path: &Path) -> Vec<OsString> {
 /// Whether the file system of `path` reports what happens in it. Those whose changes may be made by other machines, or
 /// that make up their content, do not.
 pub fn has_events(path: &Path) -> bool {
-    const SILENT: [u32; 11] = [
+    const SILENT: [i128; 11] = [
         0x6969,      // NFS
         0x517b,      // SMB
         0xff53_4d42, // CIFS
@@ -263,8 +261,8 @@ pub fn has_events(path: &Path) -> bool {
         0x9fa0,      // proc
         0x6265_6572, // sysfs
     ];
-    // The type is a 32-bit magic number, sign-extended on some architectures.
-    rustix::fs::statfs(path).map_or(true, |fs| !SILENT.iter().any(|magic| (fs.f_type as u32) == *magic))
+    // The type is a magic number of 32 bits, whatever the width and sign of the field are.
+    rustix::fs::statfs(path).map_or(true, |fs| !SILENT.contains(&(i128::from(fs.f_type) & 0xffff_ffff)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::world::{World, instance};
 use crate::desired::root::RootSpec;
 use crate::model::Namespace;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ fn a_wrong_file_never_changes_what_runs_and_says_where_it_is_wrong() {
         let mut text = "x-0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            text.push_str(&format!("x-{level}: &a{level} [{aliases}]\n"));
+            writeln!(text, "x-{level}: &a{level} [{aliases}]").expect("text");
         }
         text + "pattern: p\nnamespace: b\n"
     };

@@ -176,10 +176,7 @@ async fn without_any_watch_it_polls() {
             Ok(())
         }
     }
-    fn no_watches(_: Listener) -> notify::Result<Box<dyn Backend>> {
-        Ok(Box::new(Full))
-    }
-    for connect in [no_instances as Connect, no_watches] {
+    for connect in [no_instances as Connect, |_| Ok(Box::new(Full))] {
         let mut task = Task::start(NEVER, connect);
         task.until_complete().await;
         assert_eq!(task.status.roots[0].watching, "polling");
@@ -360,7 +357,7 @@ fn a_survey_finds_everything_that_is_wrong_at_once() {
     let found = survey(&settings, &[], clock::now());
     let keys: Vec<&Key> = found.instances.iter().map(|one| &one.key).collect();
     assert_eq!(keys, [&Key::parse("ns:a:p").expect("a key")]);
-    let text: String = found.errors.iter().map(|error| format!("{error}\n")).collect();
+    let text = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     for part in ["DUPLICATE_INSTANCE", "c.yaml:1", "d.yaml", "INVALID_MANIFEST", "missing"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }

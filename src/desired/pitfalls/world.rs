@@ -190,7 +190,7 @@ impl World {
     pub(super) fn complaints(&self) -> String {
         let roots = self.status.roots.iter().flat_map(|root| &root.conditions);
         let all = roots.chain(&self.status.conditions).chain(self.conditions.values().flatten());
-        all.map(|condition| format!("{}: {}\n", condition.kind, condition.message)).collect()
+        all.map(|condition| format!("{}: {}", condition.kind, condition.message)).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -56,11 +56,11 @@ pub(super) fn read(folder: BorrowedFd<'_>, name: &OsStr, path: &Path, arrived: S
     let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Ok(opened) => File::from(opened),
         Err(rustix::io::Errno::NXIO | rustix::io::Errno::NODEV) => return Look::NoFile,
-        Err(error) => return Look::Seen(Sight::Trouble(unreadable(path, error.into())), None),
+        Err(error) => return Look::Seen(Sight::Trouble(unreadable(path, &error.into())), None),
     };
     let stat = match rustix::fs::fstat(&file) {
         Ok(stat) => stat,
-        Err(error) => return Look::Seen(Sight::Trouble(unreadable(path, error.into())), None),
+        Err(error) => return Look::Seen(Sight::Trouble(unreadable(path, &error.into())), None),
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Look::NoFile;
@@ -75,18 +75,18 @@ pub(super) fn read(folder: BorrowedFd<'_>, name: &OsStr, path: &Path, arrived: S
     let read = (&file).take(SIZE_LIMIT + 1).read_to_end(&mut bytes);
     drop(lease);
     match read {
-        Err(error) => Look::Seen(Sight::Trouble(unreadable(path, error)), None),
+        Err(error) => Look::Seen(Sight::Trouble(unreadable(path, &error)), None),
         Ok(length) if length as u64 > SIZE_LIMIT => Look::Seen(Sight::Trouble(too_large(path)), None),
         Ok(_) => Look::Seen(Sight::content(bytes, stillness), Some(Stamp::of(&stat))),
     }
 }
 
 /// A file that cannot be read.
-pub(super) fn unreadable(path: &Path, cause: std::io::Error) -> Error {
-    let suggestion = match cause.kind() {
-        std::io::ErrorKind::NotFound => format!("the link leads nowhere: ls -l {}", path.display()),
-        std::io::ErrorKind::PermissionDenied => format!("let the launcher's user read it: ls -l {}", path.display()),
-        _ => format!("check what it is: ls -l {}", path.display()),
+pub(super) fn unreadable(path: &Path, cause: &std::io::Error) -> Error {
+    let suggestion = if cause.kind() == std::io::ErrorKind::NotFound {
+        format!("the link leads nowhere: ls -l {}", path.display())
+    } else {
+        format!("let the launcher's user read it: ls -l {}", path.display())
     };
     Error::new(Code::StoreUnavailable, format!("{} cannot be read", path.display()))
         .with("file", path.display())

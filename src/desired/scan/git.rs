@@ -18,7 +18,7 @@ pub(super) fn repository(real: &Path) -> Option<PathBuf> {
 }
 
 /// Why the work tree is not to be believed now: git holds its index while it changes files.
-pub(super) fn busy(repository: &PathBuf) -> Option<Error> {
+pub(super) fn busy(repository: &Path) -> Option<Error> {
     let lock = repository.join("index.lock");
     std::fs::symlink_metadata(&lock).ok()?;
     Some(

@@ -87,11 +87,11 @@ impl<'a> Walk<'a> {
         Self { scanner, rereads, arrived, real, others, trail: Vec::new(), visited: Vec::new(), total: 0, walked }
     }
 
-    pub(super) fn root(&mut self, root: OwnedFd) {
+    pub(super) fn root(&mut self, root: &OwnedFd) {
         let real = self.real.clone();
-        if let Some(stat) = self.stat_folder(&root, &real) {
+        if let Some(stat) = self.stat_folder(root, &real) {
             self.walked.identity = Some(Identity::from(&stat));
-            self.folder(&root, &stat, Path::new(""), &real);
+            self.folder(root, &stat, Path::new(""), &real);
         }
     }
 
@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
         }
         let entries = match list(fd) {
             Ok(entries) => entries,
-            Err(error) => return self.unreadable(real, error),
+            Err(error) => return self.unreadable(real, &error),
         };
         if self.trail.is_empty() {
             self.walked.entries = entries.len();
@@ -145,12 +145,11 @@ impl<'a> Walk<'a> {
         }
         match kind {
             FileType::Directory => self.enter(place, place.real()),
-            FileType::RegularFile => self.follow(place, kind),
             FileType::Symlink | FileType::Unknown if self.leads_out(place) => {
                 let error = file::leads_out(&self.scanner.spec.path.join(&place.path), &self.scanner.spec.path);
                 self.trouble(place, error);
             }
-            FileType::Symlink | FileType::Unknown => self.follow(place, kind),
+            FileType::RegularFile | FileType::Symlink | FileType::Unknown => self.follow(place, kind),
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {}
         }
     }
@@ -170,18 +169,24 @@ impl<'a> Walk<'a> {
                 FileType::RegularFile if is_instance_file(place.name) => self.file(place, &stat, is_link),
                 FileType::Directory if is_link => match std::fs::canonicalize(place.real()) {
                     Ok(real) => self.enter(place, real),
-                    Err(error) => self.broken(place, error),
+                    Err(error) => self.broken(place, &error),
                 },
                 FileType::Directory => self.enter(place, place.real()),
-                _ => {}
+                FileType::RegularFile
+                | FileType::Symlink
+                | FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => {}
             },
             Err(Errno::NOENT) if !is_link => self.note_change(place.real()),
-            Err(error) => self.broken(place, error.into()),
+            Err(error) => self.broken(place, &error.into()),
         }
     }
 
     /// A link that cannot be followed fails its file, or the scan if it led to a folder that declared something.
-    fn broken(&mut self, place: &Place<'_>, error: std::io::Error) {
+    fn broken(&mut self, place: &Place<'_>, error: &std::io::Error) {
         let path = self.scanner.spec.path.join(&place.path);
         if self.scanner.knows_below(&place.path) {
             self.unreadable(&path, error);
@@ -199,12 +204,12 @@ impl<'a> Walk<'a> {
                 }
             }
             Err(Errno::NOENT | Errno::NOTDIR) => self.note_change(real),
-            Err(error) => self.unreadable(&real, error.into()),
+            Err(error) => self.unreadable(&real, &error.into()),
         }
     }
 
     fn stat_folder(&mut self, fd: &OwnedFd, real: &Path) -> Option<Stat> {
-        rustix::fs::fstat(fd).map_err(|error| self.unreadable(real, error.into())).ok()
+        rustix::fs::fstat(fd).map_err(|error| self.unreadable(real, &error.into())).ok()
     }
 
     fn file(&mut self, place: &Place<'_>, stat: &Stat, is_link: bool) {
@@ -214,11 +219,10 @@ impl<'a> Walk<'a> {
         }
         let round = self.scanner.round;
         let stamp = Stamp::of(stat);
-        if let Some(known) = self.scanner.known.get_mut(&place.path) {
-            if known.stamp == Some(stamp) && !self.rereads.contains(&place.path) {
-                known.round = round;
-                return;
-            }
+        let known = self.scanner.known.get_mut(&place.path).filter(|known| known.stamp == Some(stamp));
+        if let Some(known) = known.filter(|_| !self.rereads.contains(&place.path)) {
+            known.round = round;
+            return;
         }
         self.scanner.cost.reads += 1;
         // What a link leads to may be half-written, however the link itself came.
@@ -243,7 +247,7 @@ impl<'a> Walk<'a> {
         self.walked.changed.get_or_insert(what);
     }
 
-    fn unreadable(&mut self, folder: &Path, cause: std::io::Error) {
+    fn unreadable(&mut self, folder: &Path, cause: &std::io::Error) {
         let error = Error::new(Code::StoreUnavailable, format!("The folder {} cannot be read", folder.display()))
             .with("folder", folder.display())
             .with("root", self.scanner.spec.path.display())
@@ -312,4 +316,45 @@ pub(in crate::desired) fn is_hidden(name: &OsStr) -> bool {
 pub(in crate::desired) fn is_instance_file(name: &OsStr) -> bool {
     let extension = Path::new(name).extension();
     extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::root::RootSpec;
+    use super::*;
+    use std::fs;
+
+    /// Walks a root, lets `meanwhile` happen before the walk is over, and says what it noticed of it.
+    fn changed(meanwhile: impl FnOnce(&Path)) -> Option<PathBuf> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("sub")).expect("a root");
+        fs::write(root.join("sub/a.yaml"), "").expect("written");
+        let spec = RootSpec::open(root.clone());
+        let mut scanner = Scanner::new(spec, Vec::new(), BTreeSet::new(), None);
+        let (real, opened) = scanner.open().expect("opened");
+        let (rereads, arrived) = (BTreeSet::new(), HashSet::new());
+        let mut walk = Walk::new(&mut scanner, &rereads, &arrived, real);
+        walk.root(&opened);
+        meanwhile(&root);
+        walk.finish().changed
+    }
+
+    #[test]
+    fn a_root_that_changes_while_it_is_read_is_noticed() {
+        assert!(changed(|_| ()).is_none());
+        assert!(changed(|root| fs::write(root.join("sub/b.yaml"), "").expect("written")).is_some());
+        assert!(changed(|root| fs::rename(root.join("sub/a.yaml"), root.join("a.yaml")).expect("renamed")).is_some());
+        let replaced = changed(|root| {
+            fs::rename(root, root.with_extension("away")).expect("renamed");
+            fs::create_dir(root).expect("a root");
+        });
+        assert!(replaced.is_some());
+    }
+
+    #[test]
+    fn files_that_are_not_read_may_come_and_go_meanwhile() {
+        assert!(changed(|root| fs::write(root.join("sub/.a.yaml.swp"), "").expect("written")).is_none());
+        assert!(changed(|root| fs::write(root.join("sub/a.yaml"), "x").expect("written")).is_none());
+    }
 }

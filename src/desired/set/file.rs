@@ -35,7 +35,7 @@ impl Absence {
         let next = match *self {
             Self::Present | Self::Noticed => Self::Since(now),
             Self::Since(since) if now.since(since) >= ABSENT_FOR => Self::Counts,
-            unchanged => unchanged,
+            waiting @ (Self::Since(_) | Self::Counts) => waiting,
         };
         std::mem::replace(self, next) != next
     }
@@ -88,7 +88,7 @@ pub(super) struct Context<'a> {
 }
 
 enum Found {
-    Entry(Entry),
+    Entry(Box<Entry>),
     Refused(Error),
 }
 
@@ -136,7 +136,7 @@ impl FileState {
         let mut refused = Vec::new();
         for spec in &self.wanted {
             match self.find(spec, context) {
-                Ok(Found::Entry(entry)) => fresh.push(entry),
+                Ok(Found::Entry(entry)) => fresh.push(*entry),
                 Ok(Found::Refused(error)) => refused.push(error),
                 Err(error) => {
                     self.problem = Some(error);
@@ -172,13 +172,13 @@ impl FileState {
                 let namespace = instance.isolation.namespace().map_or("", |namespace| namespace.as_str());
                 Ok(Found::Refused(not_allowed(&origin, "namespace", namespace)))
             }
-            Ok((instance, concern)) => Ok(Found::Entry(Entry {
+            Ok((instance, concern)) => Ok(Found::Entry(Box::new(Entry {
                 spec: Some(spec.clone()),
                 instance: Arc::new(instance),
                 concern,
                 dropped: Absence::Present,
-            })),
-            Err(error) => self.as_last_resolved(spec, origin, error).map(Found::Entry),
+            }))),
+            Err(error) => self.as_last_resolved(spec, origin, error).map(|entry| Found::Entry(Box::new(entry))),
         }
     }
 
@@ -279,6 +279,12 @@ impl FileState {
     /// Whether the file does not say what it should.
     pub(super) fn is_troubled(&self) -> bool {
         (self.problem.is_some() || !self.refused.is_empty()) && self.absence == Absence::Present
+    }
+
+    /// The patterns that it asks for, while it is not in force because one cannot be resolved.
+    pub(super) fn unresolved_patterns(&self) -> impl Iterator<Item = &PatternName> {
+        let unresolved = self.unresolved && self.absence != Absence::Counts;
+        self.wanted.iter().filter(move |_| unresolved).map(|spec| &spec.pattern)
     }
 
     /// When it has to be looked at again although nothing seems to have changed.

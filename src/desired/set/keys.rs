@@ -110,16 +110,20 @@ impl Desired {
     /// Withdraws what nothing declares any more, as far as the guard permits.
     pub(super) fn decide_absent(&mut self, change: &mut DesiredChange, touched: &mut BTreeSet<Key>, now: Moment) {
         let mut by_root: BTreeMap<PathBuf, BTreeSet<Key>> = BTreeMap::new();
-        for key in self.going.clone() {
+        let awaited: BTreeSet<String> = self.awaited_patterns();
+        for key in self.going.iter().filter(|key| !awaited.contains(key.pattern())).cloned().collect::<Vec<_>>() {
             let Some(said) = self.keys.get(&key).and_then(|state| state.said.clone()) else { continue };
+            if !self.is_readable(&said.origin.root) {
+                continue;
+            }
             if self.is_expected(&key) {
                 self.withdraw(&key, &said.origin.root, Change::Left, change, now);
             } else {
                 by_root.entry(said.origin.root.clone()).or_default().insert(key);
             }
         }
-        for (root, guard) in &mut self.guards {
-            if guard.held().is_some() {
+        for (root, guard) in &self.guards {
+            if guard.held().is_some() && self.is_readable(root) {
                 by_root.entry(root.clone()).or_default();
             }
         }
@@ -140,6 +144,13 @@ impl Desired {
         }
     }
 
+    /// The patterns of files that cannot be resolved now. Any of these may be what declares a key from now on, as when a
+    /// file is renamed while its pattern is gone: what runs of these patterns goes on meanwhile.
+    fn awaited_patterns(&self) -> BTreeSet<String> {
+        let files = self.unresolved.iter().filter_map(|id| self.files.get(id));
+        files.flat_map(|file| file.unresolved_patterns()).map(|name| name.as_str().to_owned()).collect()
+    }
+
     fn is_expected(&self, key: &Key) -> bool {
         self.keys.get(key).is_some_and(|state| {
             !state.claims.is_empty()
@@ -157,12 +168,12 @@ impl Desired {
     }
 
     /// Says what is not as it should be with a key, if that is news.
-    pub(super) fn renew_conditions(&mut self, key: Key, change: &mut DesiredChange) {
-        let Some(state) = self.keys.get(&key) else { return };
+    pub(super) fn renew_conditions(&mut self, key: &Key, change: &mut DesiredChange) {
+        let Some(state) = self.keys.get(key) else { return };
         let mut conditions = Vec::new();
         for id in &state.claims {
             let Some(file) = self.files.get(id) else { continue };
-            let mut entries = file.entries.iter().filter(|entry| entry.instance.key == key).peekable();
+            let mut entries = file.entries.iter().filter(|entry| entry.instance.key == *key).peekable();
             if entries.peek().is_some() {
                 conditions.extend(file.problem.iter().map(|error| condition("InvalidFile", error)));
             }
@@ -173,12 +184,12 @@ impl Desired {
         conditions.extend(state.duplicates.iter().map(|error| condition("DuplicateInstance", error)));
         let held =
             state.said.as_ref().and_then(|said| self.guards.get(&said.origin.root)?.held().map(|held| (said, held)));
-        if let Some((said, held)) = held.filter(|(_, held)| held.keys.contains(&key)) {
+        if let Some((said, held)) = held.filter(|(_, held)| held.keys.contains(key)) {
             conditions.push(condition("PruneBlocked", &blocked(&said.origin.root, held)));
         }
         if state.conditions != conditions {
             change.conditions.push((key.clone(), conditions.clone()));
-            if let Some(state) = self.keys.get_mut(&key) {
+            if let Some(state) = self.keys.get_mut(key) {
                 state.conditions = conditions;
             }
         }
