@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(choose(&claims(&[missing.clone(), other.clone()]), incumbent.as_ref()), Choice::Owner(0));
         let gone = (missing.0.clone(), Presence::Gone);
         assert_eq!(choose(&claims(&[gone.clone(), other]), incumbent.as_ref()), Choice::Owner(1));
-        assert_eq!(choose(&claims(&[gone.clone()]), incumbent.as_ref()), Choice::Nobody);
+        assert_eq!(choose(&claims(std::slice::from_ref(&gone)), incumbent.as_ref()), Choice::Nobody);
         assert_eq!(choose(&claims(&[gone, missing]), None), Choice::AsBefore);
     }
 

@@ -1,5 +1,6 @@
 //! From what the files declare to what is said of each key.
 
+use super::file::FileState;
 use super::{Desired, FileId, KeyState};
 use crate::desired::guard::{Change, Held};
 use crate::desired::owner::{Choice, Claim, Presence, choose};
@@ -148,7 +149,7 @@ impl Desired {
     /// file is renamed while its pattern is gone: what runs of these patterns goes on meanwhile.
     fn awaited_patterns(&self) -> BTreeSet<String> {
         let files = self.unresolved.iter().filter_map(|id| self.files.get(id));
-        files.flat_map(|file| file.unresolved_patterns()).map(|name| name.as_str().to_owned()).collect()
+        files.flat_map(FileState::unresolved_patterns).map(|name| name.as_str().to_owned()).collect()
     }
 
     fn is_expected(&self, key: &Key) -> bool {

@@ -266,7 +266,7 @@ proptest! {
             let key = Key::parse(&format!("ns:t{number}:p")).expect("a key");
             let claims: Vec<(String, bool)> = history.files.iter().filter_map(|(file, text)| match text {
                 Text::Declares(keys, running) if keys.contains(&number) => Some((format!("{file}.yaml"), *running)),
-                _ => None,
+                Text::Declares(..) | Text::Wrong | Text::Empty => None,
             }).collect();
             match history.running.get(&key) {
                 None => prop_assert!(claims.is_empty(), "{} is declared by {:?} and does not run", key, claims),
