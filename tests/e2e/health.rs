@@ -77,7 +77,7 @@ fn a_service_is_noticed_as_soon_as_it_serves() {
 }
 
 #[test]
-fn when_most_of_a_pattern_falls_ill_together_only_one_is_tried() {
+fn when_most_of_a_pattern_falls_ill_together_the_rest_is_left_alone() {
     let world = World::new();
     let probe = |path: &str| {
         format!("healthcheck: {{ path: {path}, interval: 100ms, failure_threshold: 3, startup_timeout: 1s }}")
@@ -90,9 +90,10 @@ fn when_most_of_a_pattern_falls_ill_together_only_one_is_tried() {
     // A check that nobody passes: the cause is not with the processes.
     world.manifest("hello", &probe("/nowhere"));
     daemon.wait("all are ill", |status| status.instances.iter().all(|key| !key.healthy).then_some(()));
-    holds_for(Duration::from_secs(4), "at most one is restarted", || {
+    // The fourth makes it more than half; until then each was restarted by itself.
+    holds_for(Duration::from_secs(4), "half of them are left as they are", || {
         let now = world.processes("hello");
-        before.iter().filter(|(key, pids)| now.get(*key) == Some(*pids)).count() >= 5
+        before.iter().filter(|(key, pids)| now.get(*key) == Some(*pids)).count() >= 3
     });
     world.manifest("hello", &probe("/health"));
     daemon.all_settled(6);
