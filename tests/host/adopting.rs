@@ -125,12 +125,62 @@ async fn an_end_that_nobody_saw_is_told_with_what_survived_it() {
 }
 
 #[tokio::test]
+async fn survivors_that_may_be_strangers_block_their_key_and_live() {
+    let state = tempfile::tempdir().unwrap();
+    let mut first = World::start(state.path(), CgroupChoice::Off);
+    let marker = format!("unclear-{}", std::process::id());
+    let go = state.path().join("go");
+    let script = format!(
+        "(env -i /bin/sh -c 'echo up; while :; do /bin/sleep 1; done; : {marker}' &); while ! [ -e {} ]; do sleep 0.01; done",
+        go.display()
+    );
+    let program = Program::shell("unclear", &script);
+    let (_, process) = first.run(&program).await;
+    output(state.path(), &program.key, |text| text == "up\n").await;
+    first.host.shutdown().await;
+    drop(first.records);
+    std::fs::write(&go, "").unwrap();
+    wait_for("its end", || !lives(process.pid)).await;
+    let mut second = World::start(state.path(), CgroupChoice::Off);
+    // In the session of a process that is gone, and without its RUN_ID: nothing proves whose it is.
+    let restored = second.restore().await;
+    assert!(matches!(restored.as_slice(), [RestoredRun::Unverifiable { .. }]), "{restored:?}");
+    let survivors = processes_with(&marker);
+    assert!(!survivors.is_empty(), "it was signalled");
+    for pid in survivors {
+        // Its own child ends within a second.
+        drop(rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        ));
+    }
+}
+
+/// A process that nobody may touch; it ends with its test.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the test needs a process that no launcher made")]
+        let child =
+            Command::new("sleep").arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::test]
 async fn a_record_that_is_not_true_signals_nobody() {
     let state = tempfile::tempdir().unwrap();
     let program = Program::shell("forged", "");
-    #[expect(clippy::disallowed_methods, reason = "a stranger, whom nobody may touch")]
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    let pid = i32::try_from(stranger.id()).unwrap();
+    let mut stranger = Stranger::start();
+    let pid = i32::try_from(stranger.0.id()).unwrap();
     let world = World::start(state.path(), CgroupChoice::Auto);
     let boot = pattern_launcher::act::clock::boot().unwrap();
     let mut world = world;
@@ -164,9 +214,7 @@ async fn a_record_that_is_not_true_signals_nobody() {
         world.drop_run(&program, run);
     }
     world.host.shutdown().await;
-    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was signalled");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(stranger.0.try_wait().unwrap().is_none(), "the stranger was signalled");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Whole trees end, whatever they did to get away.
 
 use crate::world::{Program, RUNGS, World, lives, output, processes_with, wait_for};
+use pattern_launcher::act::CgroupChoice;
+use pattern_launcher::model::ExitReason;
 use pattern_launcher::observed::Event;
+use std::path::PathBuf;
 
 /// A main process and three daemons that double-forked, made sessions of their own and do not listen to SIGTERM. Each
 /// carries `marker` in its command line.
@@ -66,6 +69,48 @@ async fn a_tree_that_ends_by_itself_is_told_of() {
         std::fs::write(&go, "").unwrap();
         assert!(matches!(world.event_of(run).await, Event::TreeGone { .. }), "{rung:?}");
     }
+}
+
+/// A v1 freezer holds processes so that even SIGKILL waits: a stand-in for a disk that does not answer.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn make() -> Option<Self> {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/pattern-launcher-test-{}", std::process::id()));
+        let freezer = Self(path);
+        std::fs::create_dir(&freezer.0).ok()?;
+        freezer.0.join("freezer.state").exists().then_some(freezer)
+    }
+
+    fn set(&self, file: &str, value: &str) {
+        std::fs::write(self.0.join(file), value).unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_does_not_end_is_told_of_and_killed_on() {
+    let Some(freezer) = Freezer::make() else {
+        eprintln!("skipped: this machine has no v1 freezer to hold a process with");
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::start(state.path(), CgroupChoice::Auto);
+    let program = Program::shell("stuck", "sleep 1000");
+    let (run, process) = world.run(&program).await;
+    freezer.set("cgroup.procs", &process.pid.to_string());
+    freezer.set("freezer.state", "FROZEN");
+    world.kill(&program, run);
+    let Event::KillStuck { error, .. } = world.event_of(run).await else { panic!("nothing was said") };
+    assert!(error.to_string().contains(&process.pid.to_string()), "{error}");
+    freezer.set("freezer.state", "THAWED");
+    assert!(matches!(world.event_of(run).await, Event::Exited { exit: ExitReason::Signal(9), .. }));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::world::{Program, RUNGS, World, lives, output, processes_with, wait_for};
 use pattern_launcher::act::CgroupChoice;
+use pattern_launcher::error::Code;
 use pattern_launcher::model::{ExitReason, Secret, StopSignal};
 use pattern_launcher::observed::Event;
 use pattern_launcher::plan::Effect;
@@ -81,6 +82,22 @@ async fn a_held_child_that_is_killed_is_a_failed_start() {
     let (run, process) = world.held(&program).await;
     kill(process.pid);
     assert!(matches!(world.event_of(run).await, Event::StartFailed { .. }));
+}
+
+#[tokio::test]
+async fn a_process_whose_record_cannot_be_written_never_runs() {
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::start(state.path(), CgroupChoice::Auto);
+    let program = Program::shell("unrecorded", "echo it ran");
+    let (run, process) = world.held(&program).await;
+    let runs = state.path().join("runs");
+    std::fs::remove_dir(&runs).unwrap();
+    std::fs::write(&runs, "in the way").unwrap();
+    world.commit(&program, run, &process);
+    let Event::StartFailed { error, .. } = world.event_of(run).await else { panic!("it was started") };
+    assert_eq!(error.code(), Code::StoreUnavailable, "{error}");
+    assert!(!lives(process.pid));
+    assert_eq!(output(state.path(), &program.key, |_| true).await, "");
 }
 
 #[tokio::test]
