@@ -6,7 +6,9 @@
 
 use crate::act::records::Loaded as LoadedRecords;
 use crate::act::status_file::STATUS_FILE;
-use crate::act::{CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, clock};
+use crate::act::{
+    CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
+};
 use crate::config::{CgroupSetting, Config, OnExit};
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{self, StoreHandle, StoreSettings};
@@ -18,11 +20,13 @@ use crate::reconciler::engine::Engine;
 use crate::reconciler::{Board, Reconciler, Request, SystemDice};
 use crate::telemetry;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// Events on their way to the loop: a thousand runs may each have a few. A run that finds the queue full waits.
 const EVENTS: usize = 4096;
@@ -38,6 +42,8 @@ pub struct Launcher {
     board: Arc<Board>,
     http: Option<(SocketAddr, JoinHandle<()>)>,
     store: StoreHandle,
+    /// The task that makes the launch folder as soon as that is possible.
+    launch_dir: Option<AbortHandle>,
     records: Arc<Records>,
     requests: mpsc::Sender<Request>,
     task: JoinHandle<(Host, StatusWriter)>,
@@ -48,8 +54,8 @@ impl Launcher {
     /// Takes over what the last launcher left, and begins. Within a multi-threaded tokio runtime.
     ///
     /// # Errors
-    /// `ALREADY_RUNNING` when another launcher holds the state folder or a desired root, `STORE_UNAVAILABLE` when it cannot be used,
-    /// `INVALID_CONFIGURATION` when the HTTP address or the cgroup cannot be used.
+    /// `ALREADY_RUNNING` when another launcher holds the state folder or a desired root, `STORE_UNAVAILABLE` when the
+    /// state folder cannot be used, `INVALID_CONFIGURATION` when the HTTP address or the cgroup cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
@@ -73,12 +79,12 @@ impl Launcher {
 
         let (event_sender, events) = mpsc::channel(EVENTS);
         let host = Host::start(host_settings(&config), Arc::clone(&records), event_sender)?;
-        tracing::info!(tracking = ?host.tracking(), "process trees are tracked");
-        make_launch_dir(&config.launch_dir);
+        tell_tracking(host.tracking());
         let (change_sender, desired) = mpsc::channel(CHANGES);
         let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();
         let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
         engine.restore(adopt(&host, loaded).await, clock::now(), &mut SystemDice);
+        let made = make_launch_dir(&config.launch_dir);
         let store =
             store::spawn(store_settings(&config, Some(Arc::new(RootLocks))), declared, clock::now, change_sender);
 
@@ -87,7 +93,8 @@ impl Launcher {
         let resync = config.resync_interval;
         let reconciler = Reconciler { engine, host, board: Arc::clone(&board), status, events, desired, resync };
         let task = tokio::spawn(reconciler.run(asked));
-        Ok(Self { config, board, http, store, records, requests, task, _lock: lock })
+        let launch_dir = provide_launch_dir(&config, &store, made);
+        Ok(Self { config, board, http, store, launch_dir, records, requests, task, _lock: lock })
     }
 
     /// Where everything stands.
@@ -114,14 +121,22 @@ impl Launcher {
     /// back the settings that changed and need a restart.
     pub async fn reload(&mut self, config: Config) -> Vec<&'static str> {
         let fixed = needing_restart(&self.config, &config);
-        make_launch_dir(&config.launch_dir);
         let (policy, resync) = (config.policy.clone(), config.resync_interval);
         // The state folder stays, so what is kept in it stays there, too.
         let next = Config { state_dir: self.config.state_dir.clone(), ..config };
+        let made = make_launch_dir(&next.launch_dir);
         self.store.reconfigure(store_settings(&next, Some(Arc::new(RootLocks)))).await;
         self.request(Request::Retune { policy, resync }).await;
+        self.abort_launch_dir();
+        self.launch_dir = provide_launch_dir(&next, &self.store, made);
         self.config = next;
         fixed
+    }
+
+    fn abort_launch_dir(&self) {
+        if let Some(task) = &self.launch_dir {
+            task.abort();
+        }
     }
 
     /// Begins to end as the configuration says. While processes are being ended, asking again ends them at once, and a
@@ -154,6 +169,7 @@ impl Launcher {
     /// `STORE_UNAVAILABLE` when they cannot be written.
     pub async fn wind_up(self, remains: Remains) -> Result<()> {
         let Remains { host, status } = remains;
+        self.abort_launch_dir();
         host.shutdown().await;
         if let Some((_, task)) = &self.http {
             task.abort();
@@ -256,6 +272,17 @@ fn site(config: &Config, board: &Arc<Board>, records: &Arc<Records>) -> Site {
     }
 }
 
+fn tell_tracking(tracking: &Tracking) {
+    match tracking {
+        Tracking::Cgroup(folder) => {
+            tracing::info!(cgroup = %folder.display(), "process trees are tracked and killed by cgroup");
+        }
+        Tracking::ProcessGroup(reason) => {
+            tracing::warn!(reason, "process trees are tracked by process group, which a process can leave");
+        }
+    }
+}
+
 /// Verifies what the records say and has the host watch what lives.
 async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
     let LoadedRecords { memories, runs, damaged, notices } = loaded;
@@ -268,14 +295,29 @@ async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
     Restored { memories, runs }
 }
 
-/// Makes the launch folder, but none above it: a desired folder that is not there may be one that is not mounted.
-fn make_launch_dir(launch_dir: &Path) {
-    use std::os::unix::fs::DirBuilderExt as _;
-    match std::fs::DirBuilder::new().mode(0o700).create(launch_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            tracing::warn!(launch_dir = %launch_dir.display(), %error, "the launch folder cannot be made");
+/// Sees to it that the launch folder is there: at once if that is possible, else as soon as the folder above it is.
+/// Once it has been there it is not made again, since a folder that disappears means nothing, and an empty one would
+/// mean that everything in it was deleted.
+///
+/// `made` is how the first attempt went, which comes before the folder is first read.
+fn provide_launch_dir(config: &Config, store: &StoreHandle, made: io::Result<()>) -> Option<AbortHandle> {
+    let (launch_dir, every, store) = (config.launch_dir.clone(), config.resync_interval, store.clone());
+    let error = made.err()?;
+    tracing::warn!(launch_dir = %launch_dir.display(), %error, "the launch folder cannot be made yet");
+    let task = tokio::spawn(async move {
+        while make_launch_dir(&launch_dir).is_err() {
+            tokio::time::sleep(every).await;
         }
-        Ok(()) | Err(_) => {}
+        store.poke();
+    });
+    Some(task.abort_handle())
+}
+
+/// Makes the launch folder, but none above it: a desired folder that is not there may be one that is not mounted.
+fn make_launch_dir(launch_dir: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(launch_dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
@@ -327,9 +369,10 @@ mod tests {
     #[test]
     fn no_folder_above_the_launch_folder_is_made() {
         let folder = tempfile::tempdir().unwrap();
-        make_launch_dir(&folder.path().join("desired/launched"));
+        make_launch_dir(&folder.path().join("desired/launched")).unwrap_err();
         assert!(!folder.path().join("desired").exists());
-        make_launch_dir(&folder.path().join("launched"));
+        make_launch_dir(&folder.path().join("launched")).unwrap();
+        make_launch_dir(&folder.path().join("launched")).unwrap();
         assert!(folder.path().join("launched").is_dir());
     }
 }
