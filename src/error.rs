@@ -152,6 +152,14 @@ impl Error {
         self
     }
 
+    /// What failed and why, without context and suggestion: how it reads as the cause of another error.
+    pub fn summary(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("[{}] {}: {cause}", self.code, self.message),
+            None => format!("[{}] {}", self.code, self.message),
+        }
+    }
+
     /// The kind of failure.
     pub const fn code(&self) -> Code {
         self.code

@@ -226,9 +226,10 @@ pub fn offline_settings(config: &Config) -> StoreSettings {
     settings
 }
 
-/// Where the output of instances goes.
+/// Where the output of instances goes; absolute, since errors name it to people who may be elsewhere.
 pub fn log_dir(state_dir: &Path) -> PathBuf {
-    state_dir.join("logs")
+    let logs = state_dir.join("logs");
+    std::path::absolute(&logs).unwrap_or(logs)
 }
 
 /// A desired root that another launcher reads ends this one before it has touched anything. From its first scan on the

@@ -239,7 +239,7 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> E
     Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed {} times in a row and is not restarted", memory.streak))
         .with("process_id", key)
         .with("declared_at", &memory.instance.origin)
-        .because(error.to_string())
+        .because(error.summary())
         .suggest(format!(
             "find out why with tail -n 20 {log_file}, then correct {} or {}: the change closes the circuit; {next}",
             memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
