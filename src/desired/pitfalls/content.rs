@@ -123,6 +123,21 @@ fn a_narrowed_root_declares_nothing_outside_of_it() {
 }
 
 #[test]
+fn an_edit_that_is_refused_ends_nothing_that_the_root_may_declare() {
+    let spec = RootSpec {
+        namespaces: vec![Namespace::new("a").expect("a namespace")],
+        ..RootSpec::open(PathBuf::new())
+    };
+    let mut world = World::narrowed(spec, |root| fs::create_dir(root).expect("a root"));
+    world.write("a.yaml", instance("a"));
+    world.look(0).look(600);
+    world.write("a.yaml", instance("b"));
+    world.settle();
+    assert_eq!(world.keys(), ["ns:a:p"]);
+    assert!(world.complaints().contains("PERMISSION_DENIED"), "{}", world.complaints());
+}
+
+#[test]
 fn a_link_does_not_lead_out_of_a_narrowed_root() {
     let spec =
         RootSpec { namespaces: vec![Namespace::new("a").expect("a namespace")], ..RootSpec::open(PathBuf::new()) };

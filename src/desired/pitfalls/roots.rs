@@ -142,6 +142,19 @@ fn an_emptied_root_is_held_and_goes_on_when_enough_is_back() {
 }
 
 #[test]
+fn what_the_launcher_itself_deletes_is_no_mass_deletion() {
+    let mut world = World::new(|root| fill(root, 5));
+    world.look(0).look(600);
+    for letter in 'a'..='e' {
+        let path = world.path(&format!("{letter}.yaml"));
+        world.desired.expect_deletion(&path);
+        fs::remove_file(path).expect("removed");
+    }
+    assert_eq!(world.look(10).keys(), [""; 0]);
+    assert!(world.complaints().is_empty(), "{}", world.complaints());
+}
+
+#[test]
 fn a_confirmation_names_exactly_what_is_held() {
     let mut world = World::new(|root| fill(root, 5));
     world.look(0).look(600);
