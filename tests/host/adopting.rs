@@ -149,10 +149,8 @@ async fn survivors_that_may_be_strangers_block_their_key_and_live() {
     assert!(!survivors.is_empty(), "it was signalled");
     for pid in survivors {
         // Its own child ends within a second.
-        drop(rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        ));
+        let _ =
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
     }
 }
 

@@ -89,8 +89,8 @@ impl Freezer {
 
 impl Drop for Freezer {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
-        let _ = std::fs::remove_dir(&self.0);
+        drop(std::fs::write(self.0.join("freezer.state"), "THAWED"));
+        drop(std::fs::remove_dir(&self.0));
     }
 }
 

@@ -41,10 +41,10 @@ impl Drop for Swept {
         while base.exists() && !clock::now().reached(deadline) {
             for group in groups() {
                 // Either can come too early; it is tried again.
-                let _ = std::fs::write(group.path().join("cgroup.kill"), "1");
-                let _ = std::fs::remove_dir(group.path());
+                drop(std::fs::write(group.path().join("cgroup.kill"), "1"));
+                drop(std::fs::remove_dir(group.path()));
             }
-            let _ = std::fs::remove_dir(base);
+            drop(std::fs::remove_dir(base));
             std::thread::yield_now();
         }
     }
