@@ -17,7 +17,7 @@ use crate::http::{self, Site};
 use crate::model::environment::INHERITED;
 use crate::observed::{Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
-use crate::reconciler::{Board, Reconciler, Request, SystemDice};
+use crate::reconciler::{Board, Reconciler, Remains, Request, SystemDice};
 use crate::telemetry;
 use std::collections::BTreeMap;
 use std::io;
@@ -46,7 +46,7 @@ pub struct Launcher {
     launch_dir: Option<AbortHandle>,
     records: Arc<Records>,
     requests: mpsc::Sender<Request>,
-    task: JoinHandle<(Host, StatusWriter)>,
+    task: JoinHandle<Remains>,
     _lock: StateLock,
 }
 
@@ -71,7 +71,8 @@ impl Launcher {
         let board = Arc::new(Board::new(clock::now()));
         let http = listener
             .map(|listener| {
-                let address = listener.local_addr().map_err(|cause| internal("the HTTP address is lost", &cause))?;
+                let address =
+                    listener.local_addr().map_err(|cause| internal("the HTTP address is lost").caused_by(&cause))?;
                 let served = http::serve(listener, site(&config, &board, &records));
                 Ok::<_, Error>((address, tokio::spawn(served)))
             })
@@ -159,16 +160,15 @@ impl Launcher {
     /// # Errors
     /// `INTERNAL_ERROR` when the loop broke.
     pub async fn ended(&mut self) -> Result<Remains> {
-        let (host, status) = (&mut self.task).await.map_err(|cause| internal("the loop broke", &cause))?;
-        Ok(Remains { host, status })
+        (&mut self.task).await.map_err(|cause| internal("the loop broke").caused_by(&cause))
     }
 
     /// Writes the last records and the last status, and lets go of everything.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE` when they cannot be written.
+    /// `STORE_UNAVAILABLE` when they cannot be written, `INTERNAL_ERROR` when it was a defect that ended the loop.
     pub async fn wind_up(self, remains: Remains) -> Result<()> {
-        let Remains { host, status } = remains;
+        let Remains { host, status, silent } = remains;
         self.abort_launch_dir();
         host.shutdown().await;
         if let Some((_, task)) = &self.http {
@@ -176,15 +176,10 @@ impl Launcher {
         }
         let remembered = self.records.flush().await;
         let told = status.finish().await;
-        remembered.and(told)
+        let asked =
+            silent.map_or(Ok(()), |who| Err(internal("the loop ended without being asked to").with("silent", who)));
+        asked.and(remembered).and(told)
     }
-}
-
-/// What a loop that has ended leaves to be wound up.
-#[derive(Debug)]
-pub struct Remains {
-    host: Host,
-    status: StatusWriter,
 }
 
 /// Refuses to begin beside a launcher that reads one of the same roots. The locks are only tried here: the store holds
@@ -336,9 +331,8 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn internal(message: &str, cause: &dyn std::error::Error) -> Error {
+fn internal(message: &str) -> Error {
     Error::new(Code::InternalError, message)
-        .caused_by(cause)
         .suggest("start the launcher again; the processes go on meanwhile and are taken over")
 }
 

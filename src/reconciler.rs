@@ -67,6 +67,17 @@ pub struct Reconciler {
     pub resync: Duration,
 }
 
+/// What a loop that has ended leaves to be wound up.
+#[derive(Debug)]
+pub struct Remains {
+    /// To be shut down: it leaves every process as it is.
+    pub host: Host,
+    /// To be finished.
+    pub status: StatusWriter,
+    /// Who has gone silent, which is a defect and is why the loop ended. Every process was left as it is.
+    pub silent: Option<&'static str>,
+}
+
 /// How far the ending of the processes has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -86,13 +97,14 @@ enum Turn {
 }
 
 impl Reconciler {
-    /// Runs until it is asked to end, and until then nothing ends it. Gives back what has to be wound up.
-    pub async fn run(self, mut requests: mpsc::Receiver<Request>) -> (Host, StatusWriter) {
+    /// Runs until it is asked to end. Gives back what has to be wound up.
+    pub async fn run(self, mut requests: mpsc::Receiver<Request>) -> Remains {
         let Self { engine, host, board, status, mut events, mut desired, resync } = self;
         let mut resync = every(resync);
         let mut heartbeat = every(HEARTBEAT);
         let convergence = Convergence::default();
-        let mut desk = Desk { engine, host, board, status, convergence, dice: SystemDice, ending: Ending::No };
+        let mut desk =
+            Desk { engine, host, board, status, convergence, dice: SystemDice, ending: Ending::No, silent: None };
         desk.settle();
         desk.board.set_adopted();
         loop {
@@ -132,7 +144,7 @@ impl Reconciler {
             };
             desk.settle();
             if flow.is_break() || desk.is_done() {
-                return (desk.host, desk.status);
+                return Remains { host: desk.host, status: desk.status, silent: desk.silent };
             }
         }
     }
@@ -147,6 +159,7 @@ struct Desk {
     convergence: Convergence,
     dice: SystemDice,
     ending: Ending,
+    silent: Option<&'static str>,
 }
 
 impl Desk {
@@ -200,7 +213,7 @@ impl Desk {
 
     fn take_events(&mut self, event: Option<Event>, events: &mut mpsc::Receiver<Event>) -> ControlFlow<()> {
         let Some(first) = event else {
-            tracing::error!("the host has gone silent, which is a defect; leaving all as it is");
+            self.silent = Some("the host");
             return ControlFlow::Break(());
         };
         let now = clock::now();

@@ -124,10 +124,8 @@ fn a_narrowed_root_declares_nothing_outside_of_it() {
 
 #[test]
 fn an_edit_that_is_refused_ends_nothing_that_the_root_may_declare() {
-    let spec = RootSpec {
-        namespaces: vec![Namespace::new("a").expect("a namespace")],
-        ..RootSpec::open(PathBuf::new())
-    };
+    let spec =
+        RootSpec { namespaces: vec![Namespace::new("a").expect("a namespace")], ..RootSpec::open(PathBuf::new()) };
     let mut world = World::narrowed(spec, |root| fs::create_dir(root).expect("a root"));
     world.write("a.yaml", instance("a"));
     world.look(0).look(600);
