@@ -162,15 +162,24 @@ impl Kept {
         std::iter::once(daemon).chain(children.filter(|pid| exe(pid) == program)).collect()
     }
 
-    /// The CPU time that the daemon's own processes have used, all threads.
+    /// The CPU time that the daemon's own processes have used.
     fn cpu(&self) -> Duration {
-        let threads = self.own().into_iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
-        let used = threads.map(|thread| {
-            let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
-            stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
-        });
-        Duration::from_nanos(used.sum())
+        self.own().into_iter().map(cpu_of).sum()
     }
+}
+
+/// The CPU time that a process has used, in nanoseconds and with the threads that have ended: `/proc/PID/stat` counts
+/// in hundredths of a second, and `/proc/PID/task` forgets what ended.
+#[expect(unsafe_code, reason = "the standard library cannot read another process's clock")]
+fn cpu_of(pid: i32) -> Duration {
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both calls write to what they are given and keep nothing of it.
+    let read = unsafe {
+        libc::clock_getcpuclockid(pid, &raw mut clock) == 0 && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    assert!(read, "process {pid} has no clock");
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
 /// The CPU time that the daemon uses while nothing happens, and for how long that was watched.
