@@ -80,6 +80,6 @@ mod tests {
         assert_eq!(from_status(0), ExitReason::Code(0));
         assert_eq!(from_status(3 << 8), ExitReason::Code(3));
         assert_eq!(from_status(9), ExitReason::Signal(9));
-        assert_eq!(from_status(0x80 | 11), ExitReason::Signal(11));
+        assert_eq!(from_status(0x8b), ExitReason::Signal(11));
     }
 }
