@@ -1,16 +1,23 @@
 //! `run`: the daemon. Signals become requests to the launcher.
 
 use super::Answer;
+use crate::act::clock;
 use crate::config::{Config, Loaded, Sources};
 use crate::error::{Code, Error, Result};
 use crate::launcher::Launcher;
+use crate::model::Moment;
 use crate::telemetry;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads of the runtime: the loop, the store's file system calls and probes; more would only cost memory.
 const WORKERS: usize = 4;
 /// Threads for calls that block, such as a scan and a hash of an executable.
 const BLOCKING: usize = 16;
+
+/// A signal this soon after another is the same request: `timeout` and others that pass signals on send them both to
+/// the process and to its group. A person who insists takes longer.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// Runs until a signal ends it.
 pub(super) fn run(sources: &Sources) -> Result<Answer> {
@@ -39,6 +46,7 @@ async fn serve(config: Config, sources: &Sources) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut launcher = Launcher::start(config).await?;
     introduce(&launcher);
+    let mut asked: Option<Moment> = None;
     loop {
         let received = tokio::select! {
             biased;
@@ -52,7 +60,11 @@ async fn serve(config: Config, sources: &Sources) -> Result<()> {
             }
         };
         match received {
+            Received::Stop(name) if is_echo(asked, clock::now()) => {
+                tracing::debug!(signal = name, "the same request once more");
+            }
             Received::Stop(name) => {
+                asked = Some(clock::now());
                 tracing::info!(signal = name, on_exit = launcher.config().on_exit.as_str(), "asked to end");
                 launcher.stop().await;
             }
@@ -100,6 +112,10 @@ async fn reload(launcher: &mut Launcher, sources: &Sources) {
     }
 }
 
+fn is_echo(before: Option<Moment>, now: Moment) -> bool {
+    before.is_some_and(|before| now.since(before) < ECHO)
+}
+
 /// What a signal asks for.
 enum Received {
     /// SIGTERM or SIGINT.
@@ -140,5 +156,19 @@ impl Signals {
             // As above.
             _ = self.hangup.recv() => Received::Reload,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BootId;
+
+    #[test]
+    fn a_signal_right_after_another_is_the_same_request() {
+        let at = |millis| Moment::new(BootId::from_u128(1), Duration::from_millis(millis));
+        assert!(!is_echo(None, at(0)));
+        assert!(is_echo(Some(at(1_000)), at(1_020)));
+        assert!(!is_echo(Some(at(1_000)), at(1_500)));
     }
 }
