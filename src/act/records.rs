@@ -8,7 +8,7 @@
 //! when its tree is gone. They matter only within one boot, so none is synced; each is one write and one rename to a
 //! name that did not exist, since replacing a file makes some file systems write the old one back first.
 //!
-//! Both are JSON with a version and a checksum, see [`frame`]. Both hold secrets: files are `0600`, folders `0700`.
+//! Both are JSON with a version and a checksum, see `frame.rs`. Both hold secrets: files are `0600`, folders `0700`.
 
 mod frame;
 mod log;

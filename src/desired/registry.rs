@@ -1,6 +1,6 @@
 //! The patterns directory: what patterns there are, as their manifests and executables were when last read well.
 //!
-//! A change counts once it has held still: two looks [`SETTLE`] apart that see the same manifest and the same
+//! A change counts once it has held still: two looks `SETTLE` apart that see the same manifest and the same
 //! executable. So a half-written manifest or a program that is being copied replaces nothing. A pattern that becomes
 //! invalid, or cannot be read, stays what it was, with a problem. Deliberately absent: watching for events (whoever
 //! owns the registry refreshes it), and the clock.
