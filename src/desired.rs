@@ -1,7 +1,7 @@
 //! What should be: files become instances.
 //!
 //! Pure: `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `root`, `sight`, `settle`, `guard`, `owner`,
-//! `set`. With I/O: `scan`, `lease`, `watch`, `registry`, `store`.
+//! `set`. With I/O: `scan`, `stamp`, `lease`, `watch`, `registry`, `store`.
 
 mod fields;
 mod format;
@@ -21,6 +21,7 @@ pub mod set;
 pub mod settle;
 pub mod sight;
 pub mod spec;
+mod stamp;
 pub mod store;
 pub mod watch;
 pub mod yaml;

@@ -9,8 +9,8 @@ mod walk;
 
 use super::root::RootSpec;
 use super::sight::{Emptiness, Outcome, Scan};
+use super::stamp::Stamp;
 use crate::error::{Code, Error};
-use file::Stamp;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,35 +1,14 @@
 //! What a manifest's executable is: where it stands, whether it can be run, and the hash of its content.
 
+use crate::desired::stamp::Stamp;
 use crate::error::{Code, Error};
 use crate::model::Manifest;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// What tells a file from what it was: equal stamps mean equal content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// An executable as it was seen. Two equal sightings some time apart mean that nobody is writing it.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +44,7 @@ pub(super) fn look(manifest: &Manifest) -> Sighting {
         );
     }
     if is_below(&manifest.revision.folder, &path) {
-        Sighting::Own(path, Stamp::of(&metadata))
+        Sighting::Own(path, Stamp::of_metadata(&metadata))
     } else {
         Sighting::Elsewhere
     }
@@ -164,7 +143,7 @@ pub(super) fn hash(path: &Path, stamp: &Stamp) -> Result<Option<String>, Unstead
             Err(_) => return Err(Unsteady),
         }
     }
-    let unchanged = file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == *stamp);
+    let unchanged = file.metadata().is_ok_and(|metadata| Stamp::of_metadata(&metadata) == *stamp);
     if unchanged { Ok(Some(hex(&hasher.finalize()))) } else { Err(Unsteady) }
 }
 

@@ -1,8 +1,9 @@
 //! One pattern: what was seen of it, and what is believed.
 
-use super::executable::{self, Sighting, Stamp, Unsteady, open_regular};
+use super::executable::{self, Sighting, Unsteady, open_regular};
 use super::{Lookup, Paths, SETTLE};
 use crate::desired::manifest::parse_manifest;
+use crate::desired::stamp::Stamp;
 use crate::error::{Code, Error};
 use crate::model::{Manifest, Moment, PatternName};
 use std::fs;
@@ -135,7 +136,7 @@ impl Pattern {
             Seen { stamp: None, parsed: Err(error.suggest(suggestion)), text: None, executable: None }
         };
         let stamp = match fs::metadata(paths.manifest(name)) {
-            Ok(metadata) => Stamp::of(&metadata),
+            Ok(metadata) => Stamp::of_metadata(&metadata),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 // A link that leads nowhere is trouble with the file, and no absence of it.
                 return fs::symlink_metadata(paths.manifest(name)).is_ok().then(|| unreadable(&error));
@@ -186,7 +187,7 @@ impl Pattern {
             Some(Sighting::Own(path, stamp)) => {
                 let known = self.hashed.as_ref().filter(|(known, _)| known == stamp).map(|(_, digest)| digest.clone());
                 let digest = known.map_or_else(|| executable::hash(path, stamp), Ok)?;
-                self.hashed = Some((stamp.clone(), digest.clone()));
+                self.hashed = Some((*stamp, digest.clone()));
                 digest
             }
             Some(Sighting::Unusable(error)) => {
@@ -252,7 +253,7 @@ fn with_digest(manifest: &Manifest, digest: Option<String>) -> Manifest {
 
 fn read(paths: &Paths, name: &str) -> io::Result<(Vec<u8>, Stamp)> {
     let file = open_regular(&paths.manifest(name))?;
-    let stamp = Stamp::of(&file.metadata()?);
+    let stamp = Stamp::of_metadata(&file.metadata()?);
     let mut bytes = Vec::new();
     file.take(READ_LIMIT).read_to_end(&mut bytes)?;
     Ok((bytes, stamp))

@@ -2,9 +2,10 @@
 
 use super::super::lease::{Lease, read_lease};
 use super::super::sight::{Sight, Stillness};
+use crate::desired::stamp::Stamp;
 use crate::error::{Code, Error};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -12,34 +13,6 @@ use std::path::Path;
 
 /// The largest file that is read, in bytes: parsing is quadratic in the worst case, and people write a few hundred.
 pub(super) const SIZE_LIMIT: u64 = 256 * 1_024;
-
-/// What tells by one stat that a file is not what it was. The time of the last change of the inode is among it, which
-/// nobody can set: a modification time that does not move, or moves back, hides nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, signed(stat.st_mtime_nsec)),
-            changed: (stat.st_ctime, signed(stat.st_ctime_nsec)),
-        }
-    }
-}
-
-/// Nanoseconds are unsigned on some architectures.
-fn signed(nanos: impl TryInto<i64>) -> i64 {
-    nanos.try_into().unwrap_or(0)
-}
 
 /// What a look found.
 pub(super) enum Look {

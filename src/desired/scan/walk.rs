@@ -1,8 +1,9 @@
 //! The way through the folders of a root.
 
 use super::super::sight::{Sight, Stillness};
-use super::file::{self, Look, Stamp};
+use super::file::{self, Look};
 use super::{Folder, Identity, Known, Scanner};
+use crate::desired::stamp::Stamp;
 use crate::error::{Code, Error};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
