@@ -155,6 +155,24 @@ impl Drop for World {
         if !gone {
             eprintln!("processes of {} are still there", root.display());
         }
+        remove_cgroups(&root);
+    }
+}
+
+/// Removes the cgroups of launchers that were killed and that no other has taken over. They are empty by now.
+fn remove_cgroups(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name() == "cgroup-base" {
+            let Ok(base) = std::fs::read_to_string(&path) else { continue };
+            let base = Path::new(base.trim());
+            for run in std::fs::read_dir(base).into_iter().flatten().flatten().filter(|run| run.path().is_dir()) {
+                drop(std::fs::remove_dir(run.path()));
+            }
+            drop(std::fs::remove_dir(base));
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&path);
+        }
     }
 }
 
