@@ -39,4 +39,5 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use act::run_if_spawner;
 pub use error::{Code, Error, Result};
