@@ -59,7 +59,6 @@ impl Launcher {
     pub async fn start(config: Config) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
-        refuse_a_second(&config)?;
         refuse_held_roots(&config)?;
         // Before anything is touched: a launcher that cannot answer should not begin.
         let listener = match config.http {
@@ -185,7 +184,7 @@ impl Launcher {
 /// Refuses to begin beside a launcher that reads one of the same roots. The locks are only tried here: the store holds
 /// them, since the folder behind a root's path may change at any time.
 fn refuse_held_roots(config: &Config) -> Result<()> {
-    for root in &config.desired {
+    for root in store_settings(config, None).roots {
         match RootLocks.hold(&root.path) {
             Err(error) if error.code() == Code::AlreadyRunning => return Err(error),
             // One that is not there yet, or cannot be read, is the store's to report and to look at again.
@@ -225,20 +224,6 @@ pub fn offline_settings(config: &Config) -> StoreSettings {
 pub fn log_dir(state_dir: &Path) -> PathBuf {
     let logs = state_dir.join("logs");
     std::path::absolute(&logs).unwrap_or(logs)
-}
-
-/// A desired root that another launcher reads ends this one before it has touched anything. From its first scan on the
-/// store holds the locks itself; a root that cannot be locked for another reason is reported there.
-fn refuse_a_second(config: &Config) -> Result<()> {
-    for root in store_settings(config, None).roots {
-        match RootLocks.hold(&root.path) {
-            Err(error) if matches!(error.code(), Code::AlreadyRunning | Code::InvalidConfiguration) => {
-                return Err(error);
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 fn host_settings(config: &Config) -> HostSettings {

@@ -23,6 +23,9 @@ pub const STATUS_FILE: &str = "status.json";
 const VERSION: u32 = 1;
 /// Between two writes, so that a storm of changes costs ten files a second.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What happens within this time of the first change is written with it: a restart is a handful of changes within a few
+/// milliseconds, in which the machine has better things to do.
+const GATHER: Duration = Duration::from_millis(20);
 /// Between two writes, for each byte of the file: twenty times the 5 ns that serializing and writing it takes, so that
 /// at most 5 % of one core goes into the file however many instances there are.
 const PAUSE_PER_BYTE: Duration = Duration::from_nanos(100);
@@ -175,9 +178,11 @@ async fn keep_up_to_date(
         } else if finishing {
             return Ok(());
         }
-        match pause {
-            Some(pause) => rest(pause, &shared).await,
-            None => shared.changed.notified().await,
+        if let Some(pause) = pause {
+            rest(pause, &shared).await;
+        } else {
+            shared.changed.notified().await;
+            rest(GATHER, &shared).await;
         }
     }
 }

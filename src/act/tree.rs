@@ -62,10 +62,8 @@ impl Tree {
     /// What lives of it, apart from its main process.
     pub(crate) async fn rest(&self, main: i32, shared: &Shared) -> io::Result<Rest> {
         match self {
-            Self::Cgroup(cgroup) => {
-                let cgroup = cgroup.clone();
-                shared.blocking(move || cgroup_rest(&cgroup, main)).await
-            }
+            // The kernel answers this from memory: going to another thread would take longer, on the way to a restart.
+            Self::Cgroup(cgroup) => cgroup_rest(cgroup, main),
             Self::Group(group) => Ok(group.rest(&*shared.census.take().await?)),
         }
     }
