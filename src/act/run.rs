@@ -158,6 +158,8 @@ pub(crate) async fn clear_away(
     let mut gone = tree_gone;
     while !gone {
         tokio::select! {
+            // What was ordered before the launcher leaves is still done, so that nothing empty is left behind.
+            biased;
             // Cancel-safe: see there.
             orders = run.mailbox.take() => {
                 dropped |= obey(&run, None, orders, &mut killing).await;
@@ -183,6 +185,8 @@ pub(crate) async fn clear_away(
     }
     while !dropped {
         tokio::select! {
+            // What was ordered before the launcher leaves is still done, so that nothing empty is left behind.
+            biased;
             // Cancel-safe: see there.
             orders = run.mailbox.take() => dropped |= obey(&run, None, orders, &mut killing).await,
             // Cancel-safe: a token.
