@@ -16,7 +16,7 @@ use super::spec::InstanceSpec;
 use crate::error::{Error, Result};
 use crate::model::{Condition, DesiredStatus, Instance, Key, Moment, Origin, PatternName};
 use crate::observed::event::DesiredChange;
-use file::{Context, FileState};
+use file::{Absence, Context, FileState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,6 +106,8 @@ pub struct Desired {
     counts: BTreeMap<PathBuf, usize>,
     /// Keys that nothing declares any more, every absence counting.
     going: BTreeSet<Key>,
+    /// Those of them that a file which waits for its pattern may have declared: their absence counts anew once none does.
+    spared: BTreeMap<Key, Absence>,
     dirty: BTreeSet<Key>,
     /// Files that have to be looked at again although nothing seems to have changed.
     pending: BTreeSet<FileId>,
@@ -129,6 +131,7 @@ impl Desired {
             guards: BTreeMap::new(),
             counts: BTreeMap::new(),
             going: BTreeSet::new(),
+            spared: BTreeMap::new(),
             dirty: BTreeSet::new(),
             pending: BTreeSet::new(),
             troubled: BTreeSet::new(),
@@ -350,7 +353,8 @@ impl Desired {
         let busy = self.roots.iter().filter_map(|root| root.busy_since).map(|since| since.after(status::BUSY_FOR));
         let ahead = firsts.chain(busy).filter(|at| !now.reached(*at));
         let guards = self.guards.iter().filter(|(root, _)| self.is_readable(root));
-        let all = files.chain(guards.filter_map(|(_, guard)| guard.due())).chain(ahead);
+        let spared = self.spared.values().filter_map(|absence| absence.due()).filter(|at| !now.reached(*at));
+        let all = files.chain(guards.filter_map(|(_, guard)| guard.due())).chain(ahead).chain(spared);
         all.reduce(|a, b| if a.since_boot <= b.since_boot { a } else { b })
     }
 

@@ -31,7 +31,7 @@ pub(super) enum Absence {
 
 impl Absence {
     /// A complete scan did not find it. Returns whether something changed.
-    fn step(&mut self, now: Moment) -> bool {
+    pub(super) fn step(&mut self, now: Moment) -> bool {
         let next = match *self {
             Self::Present | Self::Noticed => Self::Since(now),
             Self::Since(since) if now.since(since) >= ABSENT_FOR => Self::Counts,
@@ -40,7 +40,7 @@ impl Absence {
         std::mem::replace(self, next) != next
     }
 
-    fn due(self) -> Option<Moment> {
+    pub(super) fn due(self) -> Option<Moment> {
         match self {
             Self::Since(since) => Some(since.after(ABSENT_FOR)),
             Self::Present | Self::Noticed | Self::Counts => None,

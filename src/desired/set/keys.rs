@@ -1,6 +1,6 @@
 //! From what the files declare to what is said of each key.
 
-use super::file::FileState;
+use super::file::{Absence, FileState};
 use super::{Desired, FileId, KeyState};
 use crate::desired::guard::{Change, Held};
 use crate::desired::owner::{Choice, Claim, Presence, choose};
@@ -53,6 +53,7 @@ impl Desired {
         }
         match (choice, said) {
             (Choice::Owner(owner), said) => {
+                self.spared.remove(key);
                 let instance = Arc::clone(&documents[owner].instance);
                 self.forget_absent(key, &documents);
                 if said.as_ref() != Some(&instance) {
@@ -112,9 +113,13 @@ impl Desired {
     pub(super) fn decide_absent(&mut self, change: &mut DesiredChange, touched: &mut BTreeSet<Key>, now: Moment) {
         let mut by_root: BTreeMap<PathBuf, BTreeSet<Key>> = BTreeMap::new();
         let awaited: BTreeSet<String> = self.awaited_patterns();
-        for key in self.going.iter().filter(|key| !awaited.contains(key.pattern())).cloned().collect::<Vec<_>>() {
+        for key in self.going.iter().cloned().collect::<Vec<_>>() {
+            if awaited.contains(key.pattern()) {
+                self.spared.insert(key, Absence::Noticed);
+                continue;
+            }
             let Some(said) = self.keys.get(&key).and_then(|state| state.said.clone()) else { continue };
-            if !self.is_readable(&said.origin.root) {
+            if !self.is_readable(&said.origin.root) || self.is_spared(&key, now) {
                 continue;
             }
             if self.is_expected(&key) {
@@ -152,6 +157,13 @@ impl Desired {
         files.flat_map(FileState::unresolved_patterns).map(|name| name.as_str().to_owned()).collect()
     }
 
+    /// Whether a file that waited for its pattern kept the key, and that is not long enough ago.
+    fn is_spared(&mut self, key: &Key, now: Moment) -> bool {
+        let Some(absence) = self.spared.get_mut(key) else { return false };
+        absence.step(now);
+        *absence != Absence::Counts
+    }
+
     fn is_expected(&self, key: &Key) -> bool {
         self.keys.get(key).is_some_and(|state| {
             !state.claims.is_empty()
@@ -164,6 +176,7 @@ impl Desired {
         self.forget_absent(key, &documents);
         self.keys.remove(key);
         self.going.remove(key);
+        self.spared.remove(key);
         self.leave(root, key, how, now);
         change.withdrawn.push(key.clone());
     }

@@ -233,7 +233,13 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    // Seeded, so that a run tells the same twice; ARCHITECTURE.md says what other seeds have found.
+    #![proptest_config(ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(20),
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever happens to the files: nothing ends by a scan that is not complete, or earlier than two seconds after
     /// the first complete scan without it, or past the guard.
