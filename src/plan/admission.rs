@@ -39,21 +39,6 @@ impl StartQueue {
         self.waiting.remove(key);
     }
 
-    /// Whether the key waits.
-    pub fn is_waiting(&self, key: &Key) -> bool {
-        self.waiting.contains_key(key)
-    }
-
-    /// How many keys wait.
-    pub fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Whether no key waits.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     /// Gives the slot of a key back: its start has succeeded or failed.
     pub fn release(&mut self, key: &Key) {
         if self.holding.remove(key).is_some()

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::model::{Condition, Key, Moment, Policy, RunId};
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
-use crate::plan::{Action, Effect, PortTable, Reason, StartQueue, StopCause, Verdict, Wish, decide};
+use crate::plan::{Action, Effect, PortTable, Reason, StartQueue, Verdict, Wish, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +60,6 @@ struct Entry {
     conditions: Vec<Condition>,
     /// Why its tree will not die.
     stuck: Option<Error>,
-    stop_cause: Option<StopCause>,
     /// Restarted for a failed health check, and not healthy since.
     recovering: bool,
     verdict: Verdict,
@@ -93,7 +92,6 @@ impl Entry {
             claim,
             conditions: Vec::new(),
             stuck: None,
-            stop_cause: None,
             recovering: false,
             verdict: Verdict::nothing(Reason::AwaitingScan),
             wake: None,

@@ -35,7 +35,6 @@ impl Engine {
         entry.memory_changed = true;
         let run = dice.run_id();
         let instance = std::sync::Arc::clone(&memory.instance);
-        entry.stop_cause = None;
         entry.stuck = None;
         entry.observed.phase = Phase::Starting(Start {
             run,
@@ -61,7 +60,6 @@ impl Engine {
         run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: false });
         let id = run.record.run;
         self.effects.push(Effect::StopProbe { key: key.clone(), run: id });
-        entry.stop_cause = Some(cause);
         entry.recovering |= cause == StopCause::Unhealthy;
         if cause == StopCause::Drift(Drift::Pattern) && memory.rollout == Rollout::None {
             memory.rollout = Rollout::Replacing;
@@ -204,7 +202,6 @@ impl Engine {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.observed.phase = Phase::Idle;
             entry.stuck = None;
-            entry.stop_cause = None;
             if entry.observed.blocked.is_none() {
                 entry.observed.blocked = self.blocked.get(&key.file_name()).cloned();
             }
