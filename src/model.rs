@@ -14,7 +14,7 @@ pub mod units;
 
 pub use environment::{Environment, expand};
 pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
-pub use instance::{Content, DesiredState, Instance, LaunchSpec, Origin, Ports, Supervision};
+pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Supervision};
 pub use isolation::{Isolation, IsolationLevel};
 pub use pattern::{
     HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,

@@ -77,8 +77,8 @@ fn rank(a: &Claim<'_>, b: &Claim<'_>, incumbent: Option<&Origin>) -> Ordering {
 mod tests {
     use super::*;
     use crate::model::{
-        Content, DesiredState, Isolation, Key, LaunchSpec, Namespace, PatternName, PatternRevision, Resources,
-        RestartPolicy, StopSignal, Supervision,
+        Content, DesiredState, Isolation, Key, Namespace, PatternName, PatternRevision, Resources, RestartPolicy,
+        StartSpec, StopSignal, Supervision,
     };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ mod tests {
             pattern,
             isolation,
             content: Content {
-                launch: Arc::new(LaunchSpec { pattern: revision, config: BTreeMap::new() }),
+                launch: Arc::new(StartSpec { pattern: revision, config: BTreeMap::new() }),
                 supervision: Supervision {
                     healthcheck: None,
                     stop_signal: StopSignal::Term,

@@ -6,7 +6,7 @@ use super::spec::{Defaults, InstanceSpec};
 use super::yaml::nearest;
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    Content, Instance, Isolation, IsolationLevel, LaunchSpec, Manifest, Namespace, Origin, Resources, Secret, Slot,
+    Content, Instance, Isolation, IsolationLevel, Manifest, Namespace, Origin, Resources, Secret, Slot, StartSpec,
     Supervision,
 };
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub fn resolve(spec: &InstanceSpec, manifest: &Manifest, defaults: &Defaults, or
     let isolation = case.isolation(defaults.isolation)?;
     let mut config = spec.config.clone();
     case.bind_slots(&mut config)?;
-    let launch = LaunchSpec { pattern: manifest.revision.clone(), config };
+    let launch = StartSpec { pattern: manifest.revision.clone(), config };
     let supervision = Supervision {
         healthcheck: manifest.healthcheck.clone(),
         stop_signal: manifest.lifecycle.stop_signal,

@@ -31,7 +31,7 @@ pub struct Instance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// What the process is started from: a change replaces it.
-    pub launch: Arc<LaunchSpec>,
+    pub launch: Arc<StartSpec>,
     /// How the process is looked after: a change takes effect on the one that runs.
     pub supervision: Supervision,
     /// Whether it should run.
@@ -40,7 +40,7 @@ pub struct Content {
 
 /// What a process is started from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchSpec {
+pub struct StartSpec {
     /// The pattern's part: replaced `max_unavailable` at a time.
     pub pattern: PatternRevision,
     /// The instance's `config` and slots as environment variables.

@@ -1,7 +1,7 @@
 //! What is remembered about a key, and about one lifetime of its process. Both are written to disk.
 
 use super::id::{Generation, Key, RunId};
-use super::instance::{Instance, LaunchSpec, Ports, Supervision};
+use super::instance::{Instance, Ports, StartSpec, Supervision};
 use super::time::{BootId, Moment};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -147,7 +147,7 @@ pub struct RunRecord {
     /// Which process.
     pub process: ProcessIdentity,
     /// What it was started from.
-    pub launch: Arc<LaunchSpec>,
+    pub launch: Arc<StartSpec>,
     /// How it is looked after: as it was declared when it was started, and later changes that came without a change of
     /// what it is started from.
     pub supervision: Supervision,

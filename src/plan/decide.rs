@@ -1,7 +1,7 @@
 //! The decision for one key: what is wished for against what is observed, now.
 
 use super::verdict::{Action, Drift, Reason, StopCause, Verdict};
-use crate::model::{Circuit, DesiredState, LaunchSpec, Memory, Moment, Policy};
+use crate::model::{Circuit, DesiredState, Memory, Moment, Policy, StartSpec};
 use crate::observed::{Observed, Phase, Run};
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ fn decide_running(wish: Wish, memory: &Memory, run: &Run, policy: &Policy, now: 
 }
 
 /// In what a process that was started from `runs` differs from `declared`.
-pub fn drift(runs: &Arc<LaunchSpec>, declared: &Arc<LaunchSpec>) -> Option<Drift> {
+pub fn drift(runs: &Arc<StartSpec>, declared: &Arc<StartSpec>) -> Option<Drift> {
     if Arc::ptr_eq(runs, declared) || runs == declared {
         None
     } else if runs.pattern == declared.pattern {

@@ -1,8 +1,8 @@
 use super::*;
 use crate::act::clock;
 use crate::model::{
-    Content, DesiredState, Isolation, LaunchSpec, Namespace, Origin, PatternName, PatternRevision, ProbeTarget,
-    Resources, RestartPolicy, StopSignal, Supervision,
+    Content, DesiredState, Isolation, Namespace, Origin, PatternName, PatternRevision, ProbeTarget, Resources,
+    RestartPolicy, StartSpec, StopSignal, Supervision,
 };
 use crate::observed::ProbeOutcome;
 use std::convert::Infallible;
@@ -38,7 +38,7 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
         restart: RestartPolicy::Always,
         resources: Resources::default(),
     };
-    let launch = Arc::new(LaunchSpec { pattern: revision, config: BTreeMap::new() });
+    let launch = Arc::new(StartSpec { pattern: revision, config: BTreeMap::new() });
     Arc::new(Instance {
         key: isolation.key(&pattern),
         pattern,

@@ -1,8 +1,8 @@
 //! Instances for tests.
 
 use crate::model::{
-    Content, DesiredState, HealthCheck, Instance, Isolation, LaunchSpec, Namespace, Origin, PatternName,
-    PatternRevision, ProbeTarget, Resources, RestartPolicy, Secret, StopSignal, Supervision,
+    Content, DesiredState, HealthCheck, Instance, Isolation, Namespace, Origin, PatternName, PatternRevision,
+    ProbeTarget, Resources, RestartPolicy, Secret, StartSpec, StopSignal, Supervision,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
     Instance {
         key: isolation.key(&pattern),
         content: Content {
-            launch: Arc::new(LaunchSpec {
+            launch: Arc::new(StartSpec {
                 pattern: PatternRevision {
                     version: version.to_string(),
                     folder: format!("/patterns/{pattern}").into(),

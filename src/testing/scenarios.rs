@@ -3,7 +3,7 @@
 use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
 use crate::model::{
-    DesiredState, ExitReason, Key, LaunchSpec, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret,
+    DesiredState, ExitReason, Key, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret, StartSpec,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -323,7 +323,7 @@ fn unkind_day(seed: u64) -> World {
     for key in keys {
         world.programs.insert(key.clone(), Program::SERVICE);
         let mut last = (*world.disk.declared[&key]).clone();
-        last.content.launch = Arc::new(LaunchSpec {
+        last.content.launch = Arc::new(StartSpec {
             config: BTreeMap::from([("CONFIG".to_owned(), Secret::new("last"))]),
             ..(*last.content.launch).clone()
         });

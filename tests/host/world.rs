@@ -2,8 +2,8 @@
 
 use pattern_launcher::act::{CgroupChoice, Host, HostSettings, Loaded, Records, Subreaper, Tracking, clock};
 use pattern_launcher::model::{
-    Content, DesiredState, Generation, Instance, Isolation, Key, LaunchSpec, Origin, PatternName, PatternRevision,
-    Ports, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StopSignal, Supervision,
+    Content, DesiredState, Generation, Instance, Isolation, Key, Origin, PatternName, PatternRevision, Ports,
+    ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
 };
 use pattern_launcher::observed::{Event, RestoredRun};
 use pattern_launcher::plan::{Effect, PrepareRequest};
@@ -96,7 +96,7 @@ impl Program {
             pattern,
             isolation: Isolation::None,
             content: Content {
-                launch: Arc::new(LaunchSpec { pattern: revision, config }),
+                launch: Arc::new(StartSpec { pattern: revision, config }),
                 supervision,
                 state: DesiredState::Running,
             },

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{
-    Content, DesiredState, Generation, Instance, Isolation, LaunchSpec, Moment, Namespace, Origin, PatternName,
-    PatternRevision, Ports, ProcessIdentity, Resources, RestartPolicy, Secret, StopProgress, StopSignal, Supervision,
+    Content, DesiredState, Generation, Instance, Isolation, Moment, Namespace, Origin, PatternName, PatternRevision,
+    Ports, ProcessIdentity, Resources, RestartPolicy, Secret, StartSpec, StopProgress, StopSignal, Supervision,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const EARLIER_BOOT: BootId = BootId::from_u128(6);
 fn instance(tenant: usize) -> Arc<Instance> {
     let pattern = PatternName::new("consumer").expect("a name");
     let isolation = Isolation::Namespace(Namespace::new(&format!("tenant-{tenant}")).expect("a name"));
-    let launch = LaunchSpec {
+    let launch = StartSpec {
         pattern: PatternRevision {
             version: "1.0.0".to_owned(),
             folder: PathBuf::from("/opt/patterns/consumer"),

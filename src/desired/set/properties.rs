@@ -3,7 +3,7 @@
 use super::*;
 use crate::desired::sight::{Sight, Stillness};
 use crate::model::{
-    BootId, Content, Isolation, LaunchSpec, Lifecycle, Namespace, PatternRevision, RestartPolicy, StopSignal,
+    BootId, Content, Isolation, Lifecycle, Namespace, PatternRevision, RestartPolicy, StartSpec, StopSignal,
     Supervision,
 };
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ impl Patterns for AnyPattern {
             pattern: spec.pattern.clone(),
             isolation,
             content: Content {
-                launch: Arc::new(LaunchSpec { pattern, config: BTreeMap::new() }),
+                launch: Arc::new(StartSpec { pattern, config: BTreeMap::new() }),
                 supervision: Supervision {
                     healthcheck: None,
                     stop_signal: lifecycle.stop_signal,
