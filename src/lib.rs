@@ -24,6 +24,7 @@
 //! ARCHITECTURE.md in the repository says why it is so.
 
 pub mod act;
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod desired;

@@ -1,5 +1,6 @@
 //! What things are. No I/O, no clock, no randomness, no logging.
 
+pub mod caller;
 pub mod environment;
 pub mod id;
 pub mod instance;
@@ -12,6 +13,7 @@ pub mod status;
 pub mod time;
 pub mod units;
 
+pub use caller::Caller;
 pub use environment::{Environment, expand};
 pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
 pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Supervision};

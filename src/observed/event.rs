@@ -1,8 +1,11 @@
 //! What reaches the loop. Every event names the run it is about: one of an earlier run changes nothing.
 
 use crate::error::Error;
-use crate::model::{Condition, DesiredStatus, ExitReason, Instance, Key, Memory, ProcessIdentity, RunId, RunRecord};
+use crate::model::{
+    Caller, Condition, DesiredStatus, ExitReason, Instance, Key, Memory, ProcessIdentity, RunId, RunRecord,
+};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -110,6 +113,10 @@ pub struct DesiredChange {
     pub declared: Vec<Arc<Instance>>,
     /// Keys that nothing declares any more, after all the rules about absence.
     pub withdrawn: Vec<Key>,
+    /// Those of the withdrawn keys whose launched file the launcher has removed by request.
+    pub ended: Vec<EndedLaunch>,
+    /// Those of the declared keys whose launched file the launcher has just written by request.
+    pub launched: Vec<Launched>,
     /// Keys whose conditions changed, with all their conditions now.
     pub conditions: Vec<(Key, Vec<Condition>)>,
     /// How the reading went, when that changed.
@@ -118,6 +125,26 @@ pub struct DesiredChange {
     pub attempted: bool,
     /// Every root has had a complete scan that was decided on: what nothing declares may be ended.
     pub complete: bool,
+}
+
+/// A launched instance was ended by request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedLaunch {
+    /// Which.
+    pub key: Key,
+    /// Its grace period is this at the longest; `None` leaves its own.
+    pub grace: Option<Duration>,
+    /// Who asked; the launcher itself when its `ttl` was over.
+    pub by: Caller,
+}
+
+/// An instance was launched by request, or the launched file of one was changed by request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launched {
+    /// Which.
+    pub key: Key,
+    /// Who asked.
+    pub by: Caller,
 }
 
 /// What the last launcher left, read and verified before the loop begins.

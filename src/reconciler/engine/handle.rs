@@ -63,7 +63,7 @@ impl Engine {
     }
 
     fn on_desired(&mut self, change: DesiredChange, now: Moment) {
-        let DesiredChange { declared, withdrawn, conditions, status: _, attempted, complete } = change;
+        let DesiredChange { declared, withdrawn, conditions, status: _, attempted, complete, .. } = change;
         for instance in declared {
             let key = instance.key.clone();
             let mark = self.effects.len();

@@ -1,0 +1,3 @@
+//! The gRPC API: `proto/prism/launcher/launcher.proto`.
+
+pub mod proto;
