@@ -1,8 +1,8 @@
 //! Who asked for something. Travels with every write, and is kept and shown.
 
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
 
 /// Who asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
