@@ -49,7 +49,8 @@ pub struct Held {
     pub token: String,
     /// What would go.
     pub keys: BTreeSet<Key>,
-    /// How many of the root's instances would have gone within the window, those that have gone among them.
+    /// How many of the root's instances would have gone within the window: those that have gone, those that are held,
+    /// and those that may follow.
     pub gone: usize,
     /// How many instances the root had before.
     pub of: usize,
@@ -68,8 +69,17 @@ impl Guard {
     }
 
     /// Decides about `going`, the keys of the root whose absence counts, of the `declared` keys that the root has now,
-    /// these among them. Returns whether they may go; what is held is then to be read by [`Guard::held`].
-    pub fn permits(&mut self, going: &BTreeSet<Key>, declared: usize, emptiness: Emptiness, now: Moment) -> bool {
+    /// these among them. `leaving`, others whose absence does not count yet, are taken to go as well: so the first part
+    /// of a mass deletion does not slip through before the rest is certain. Returns whether `going` may go; what is held
+    /// is then to be read by [`Guard::held`].
+    pub fn permits(
+        &mut self,
+        going: &BTreeSet<Key>,
+        leaving: &BTreeSet<Key>,
+        declared: usize,
+        emptiness: Emptiness,
+        now: Moment,
+    ) -> bool {
         self.forget_old(now);
         self.held = None;
         // A confirmation is for the very next decision: the same set at some later time needs another.
@@ -77,7 +87,7 @@ impl Guard {
         if going.is_empty() {
             return true;
         }
-        let Some((gone, of)) = self.loss(going, declared, emptiness) else {
+        let Some((gone, of)) = self.loss(&(going | leaving), declared, emptiness) else {
             return true;
         };
         let token = token(going);
@@ -173,6 +183,10 @@ mod tests {
         Key::parse(&format!("ns:t{number}:p")).expect("a key")
     }
 
+    fn none() -> BTreeSet<Key> {
+        BTreeSet::new()
+    }
+
     fn keys(numbers: std::ops::Range<usize>) -> BTreeSet<Key> {
         numbers.map(key).collect()
     }
@@ -190,10 +204,19 @@ mod tests {
             (1, 3, false),
         ] {
             let mut guard = Guard::default();
-            let permits = guard.permits(&keys(0..going), declared, Emptiness::Ordinary, at(0));
+            let permits = guard.permits(&keys(0..going), &none(), declared, Emptiness::Ordinary, at(0));
             assert_eq!(permits, !held, "{going} of {declared}");
             assert_eq!(guard.held().is_some(), held);
         }
+    }
+
+    #[test]
+    fn what_may_follow_counts_and_only_what_is_certain_is_held() {
+        let mut guard = Guard::default();
+        assert!(!guard.permits(&keys(0..1), &keys(1..4), 4, Emptiness::Ordinary, at(0)));
+        let held = guard.held().expect("held");
+        assert_eq!((held.gone, held.of, &held.keys, &held.token), (4, 4, &keys(0..1), &token(&keys(0..1))));
+        assert!(guard.permits(&keys(0..1), &keys(1..2), 4, Emptiness::Ordinary, at(1)), "two of them came back");
     }
 
     #[test]
@@ -201,12 +224,18 @@ mod tests {
         let mut guard = Guard::default();
         for number in 0..5 {
             let now = at(number as u64);
-            assert!(guard.permits(&keys(number..number + 1), 10 - number, Emptiness::Ordinary, now), "{number}");
+            assert!(
+                guard.permits(&keys(number..number + 1), &none(), 10 - number, Emptiness::Ordinary, now),
+                "{number}"
+            );
             guard.note(&key(number), Change::Removed, now);
         }
-        assert!(!guard.permits(&keys(5..6), 5, Emptiness::Ordinary, at(5)), "the sixth of ten within a minute");
+        assert!(
+            !guard.permits(&keys(5..6), &none(), 5, Emptiness::Ordinary, at(5)),
+            "the sixth of ten within a minute"
+        );
         assert_eq!(guard.due(), Some(at(60)));
-        assert!(guard.permits(&keys(5..6), 5, Emptiness::Ordinary, at(65)));
+        assert!(guard.permits(&keys(5..6), &none(), 5, Emptiness::Ordinary, at(65)));
     }
 
     #[test]
@@ -215,7 +244,7 @@ mod tests {
         for number in 10..20 {
             guard.note(&key(number), Change::Added, at(0));
         }
-        assert!(!guard.permits(&keys(0..10), 20, Emptiness::Ordinary, at(2)));
+        assert!(!guard.permits(&keys(0..10), &none(), 20, Emptiness::Ordinary, at(2)));
     }
 
     #[test]
@@ -224,8 +253,8 @@ mod tests {
         for number in 0..10 {
             guard.note(&key(number), Change::Added, at(0));
         }
-        assert!(guard.permits(&keys(0..4), 10, Emptiness::Ordinary, at(2)), "four of ten");
-        assert!(!guard.permits(&keys(0..6), 10, Emptiness::Ordinary, at(2)), "six of ten");
+        assert!(guard.permits(&keys(0..4), &none(), 10, Emptiness::Ordinary, at(2)), "four of ten");
+        assert!(!guard.permits(&keys(0..6), &none(), 10, Emptiness::Ordinary, at(2)), "six of ten");
     }
 
     #[test]
@@ -238,27 +267,27 @@ mod tests {
         for number in 3..6 {
             guard.note(&key(number), Change::Left, at(2));
         }
-        assert!(guard.permits(&keys(6..7), 7, Emptiness::Ordinary, at(3)));
+        assert!(guard.permits(&keys(6..7), &none(), 7, Emptiness::Ordinary, at(3)));
     }
 
     #[test]
     fn the_token_names_exactly_the_held_set() {
         let mut guard = Guard::default();
-        assert!(!guard.permits(&keys(0..4), 4, Emptiness::Ordinary, at(0)));
+        assert!(!guard.permits(&keys(0..4), &none(), 4, Emptiness::Ordinary, at(0)));
         let token = guard.held().expect("held").token.clone();
         assert!(!guard.confirm("something else"));
         assert!(guard.confirm(&token));
-        assert!(!guard.permits(&keys(0..5), 5, Emptiness::Ordinary, at(1)), "another set has another token");
-        assert!(!guard.permits(&keys(0..4), 4, Emptiness::Ordinary, at(2)), "a confirmation does not wait");
+        assert!(!guard.permits(&keys(0..5), &none(), 5, Emptiness::Ordinary, at(1)), "another set has another token");
+        assert!(!guard.permits(&keys(0..4), &none(), 4, Emptiness::Ordinary, at(2)), "a confirmation does not wait");
         assert!(guard.confirm(&token));
-        assert!(guard.permits(&keys(0..4), 4, Emptiness::Ordinary, at(3)), "the confirmed set goes");
+        assert!(guard.permits(&keys(0..4), &none(), 4, Emptiness::Ordinary, at(3)), "the confirmed set goes");
     }
 
     #[test]
     fn a_root_that_is_suddenly_empty_and_another_folder_loses_nothing() {
         let mut guard = Guard::default();
-        assert!(!guard.permits(&keys(0..1), 1, Emptiness::Suspicious, at(0)));
-        assert!(guard.permits(&keys(0..1), 2, Emptiness::Suspicious, at(0)), "it still declares something");
+        assert!(!guard.permits(&keys(0..1), &none(), 1, Emptiness::Suspicious, at(0)));
+        assert!(guard.permits(&keys(0..1), &none(), 2, Emptiness::Suspicious, at(0)), "it still declares something");
     }
 
     proptest! {
@@ -272,7 +301,7 @@ mod tests {
             for (pause, wanted) in steps {
                 now += pause;
                 let going = keys(size - left..size - left + wanted.min(left));
-                if going.is_empty() || !guard.permits(&going, left, Emptiness::Ordinary, at(now)) {
+                if going.is_empty() || !guard.permits(&going, &none(), left, Emptiness::Ordinary, at(now)) {
                     continue;
                 }
                 removals.push((now, left));

@@ -106,7 +106,9 @@ pub struct Desired {
     counts: BTreeMap<PathBuf, usize>,
     /// Keys that nothing declares any more, every absence counting.
     going: BTreeSet<Key>,
-    /// Those of them that a file which waits for its pattern may have declared: their absence counts anew once none does.
+    /// Keys that nothing that is there declares, and whose absence does not count yet.
+    leaving: BTreeSet<Key>,
+    /// Those of both that a file which waits for its pattern may have declared: their absence counts anew once none does.
     spared: BTreeMap<Key, Absence>,
     dirty: BTreeSet<Key>,
     /// Files that have to be looked at again although nothing seems to have changed.
@@ -131,6 +133,7 @@ impl Desired {
             guards: BTreeMap::new(),
             counts: BTreeMap::new(),
             going: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             spared: BTreeMap::new(),
             dirty: BTreeSet::new(),
             pending: BTreeSet::new(),
@@ -155,6 +158,30 @@ impl Desired {
         key.claims.insert(id);
         key.said = Some(Arc::clone(instance));
         *self.counts.entry(origin.root.clone()).or_default() += 1;
+    }
+
+    /// Keys of the restored set that their files no longer declared, as [`Desired::dropped`] told. Each is about to go
+    /// unless its file, once it holds still, declares it again.
+    pub fn restore_dropped(&mut self, dropped: &BTreeSet<Key>) {
+        for key in dropped {
+            let claims = self.keys.get(key).map(|state| state.claims.clone()).unwrap_or_default();
+            for id in claims {
+                self.change_file(&id, |file, _| file.restore_dropped(key));
+            }
+        }
+    }
+
+    /// Keys that are in force only because their end is held, or cannot be decided yet, and that their files no longer
+    /// declare. A launcher that starts cannot tell that from the files: they may have become unreadable since.
+    pub fn dropped(&self) -> BTreeSet<Key> {
+        let is_dropped = |key: &&Key| {
+            let origin = self.keys.get(*key).and_then(|state| state.said.as_ref()).map(|said| &said.origin);
+            origin.is_some_and(|origin| {
+                let id = FileId { root: origin.root.as_path().into(), file: origin.file.clone() };
+                self.files.get(&id).is_some_and(|file| file.has_dropped(key))
+            })
+        };
+        self.going.iter().filter(is_dropped).cloned().collect()
     }
 
     fn intern(&mut self, root: &Path) -> Arc<Path> {
@@ -436,3 +463,5 @@ fn set_membership(set: &mut BTreeSet<FileId>, id: &FileId, member: bool) {
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod tests;

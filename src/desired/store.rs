@@ -5,9 +5,11 @@
 //! pass, so that looking takes at most a third of one processor and no storm puts off a look.
 
 mod confirm;
+mod dropped;
 mod inhabited;
 mod journal;
 mod pass;
+mod replace;
 mod survey;
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{StoreHandle, StoreSettings, confirm_dir, spawn_with, survey};
 use crate::desired::watch::{Backend, Connect, Listener, connect, has_events};
 use crate::error::{Code, Error, Result};
-use crate::model::{DesiredStatus, Key};
+use crate::model::{DesiredStatus, Instance, Key};
 use crate::observed::event::DesiredChange;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -29,6 +29,7 @@ struct Task {
     handle: StoreHandle,
     changes: mpsc::Receiver<DesiredChange>,
     keys: BTreeSet<String>,
+    running: BTreeMap<Key, Arc<Instance>>,
     status: Arc<DesiredStatus>,
     progress: (bool, bool),
 }
@@ -56,8 +57,19 @@ impl Task {
         };
         let (sender, changes) = mpsc::channel(16);
         let handle = spawn_with(settings.clone(), Vec::new(), clock::now, sender, connect);
-        let (keys, status) = (BTreeSet::new(), Arc::default());
-        Self { folder, settings, handle, changes, keys, status, progress: (false, false) }
+        let (keys, running, status) = (BTreeSet::new(), BTreeMap::new(), Arc::default());
+        Self { folder, settings, handle, changes, keys, running, status, progress: (false, false) }
+    }
+
+    /// The store ends, and another begins with what this one said.
+    async fn restarted(self) -> Self {
+        let Self { folder, settings, handle, mut changes, keys, running, .. } = self;
+        drop(handle);
+        while changes.recv().await.is_some() {}
+        let (sender, changes) = mpsc::channel(16);
+        let restored = running.values().cloned().collect();
+        let handle = spawn_with(settings.clone(), restored, clock::now, sender, connect);
+        Self { folder, settings, handle, changes, keys, running, status: Arc::default(), progress: (false, false) }
     }
 
     fn path(&self, file: &str) -> std::path::PathBuf {
@@ -82,7 +94,9 @@ impl Task {
             self.keys.extend(change.declared.iter().map(|instance| instance.key.to_string()));
             for key in &change.withdrawn {
                 self.keys.remove(key.as_str());
+                self.running.remove(key);
             }
+            self.running.extend(change.declared.into_iter().map(|instance| (instance.key.clone(), instance)));
             self.progress = (change.attempted, change.complete);
             if let Some(status) = change.status {
                 self.status = status;
@@ -101,6 +115,13 @@ impl Task {
 
     fn complaints(&self) -> String {
         format!("{:?}", self.status.roots.iter().flat_map(|root| &root.conditions).collect::<Vec<_>>())
+    }
+
+    /// The token of what is held.
+    fn token(&self) -> String {
+        let complaints = self.complaints();
+        let (_, rest) = complaints.split_once("confirm-prune ").expect("a token");
+        rest.chars().take_while(char::is_ascii_alphanumeric).collect()
     }
 }
 
@@ -247,13 +268,31 @@ async fn a_held_deletion_happens_when_it_is_confirmed() {
     }
     task.until("the hold", |task| task.complaints().contains("PruneBlocked")).await;
     assert_eq!(task.keys.len(), 3);
-    let complaints = task.complaints();
-    let (_, rest) = complaints.split_once("confirm-prune ").expect("a token");
-    let token: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
-    let file = confirm_dir(&task.settings.state_dir).join(token);
+    let file = confirm_dir(&task.settings.state_dir).join(task.token());
     fs::write(&file, "").expect("confirmed");
     task.until_keys(&[]).await;
     assert!(!file.exists(), "a confirmation is used once");
+}
+
+#[tokio::test]
+async fn what_was_held_is_held_after_a_restart_though_a_file_has_become_wrong() {
+    let folder = folder();
+    let declares = |namespaces: &str| format!("pattern: p\nnamespaces: [{namespaces}]\n");
+    fs::write(folder.path().join("desired/one.yaml"), declares("a, b")).expect("written");
+    fs::write(folder.path().join("desired/two.yaml"), declares("c, d")).expect("written");
+    let mut task = Task::over(folder, NEVER, connect, None);
+    task.until_keys(&["ns:a:p", "ns:b:p", "ns:c:p", "ns:d:p"]).await;
+    fs::remove_file(task.path("desired/one.yaml")).expect("removed");
+    task.drop_in("desired/two.yaml", &declares("e"));
+    task.until("the whole hold", |task| task.complaints().contains("so 4 are held")).await;
+    let token = task.token();
+    task.drop_in("desired/two.yaml", "pattern: [");
+    task.until("the wrong file", |task| task.status.roots[0].rejected == 1).await;
+    let mut task = task.restarted().await;
+    task.until("the same hold", |task| task.complaints().contains("so 4 are held")).await;
+    assert_eq!((task.keys.len(), task.token()), (5, token), "{}", task.complaints());
+    fs::write(confirm_dir(&task.settings.state_dir).join(task.token()), "").expect("confirmed");
+    task.until_keys(&["ns:e:p"]).await;
 }
 
 /// Grants the lock of a folder, or says who holds it, and remembers what was asked for.

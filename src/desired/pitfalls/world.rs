@@ -73,8 +73,10 @@ impl World {
     pub(super) fn restarted(self) -> Self {
         let restored: Vec<Arc<Instance>> = self.running.values().cloned().collect();
         let inhabited = self.scanner.inhabited();
+        let dropped = self.desired.dropped();
         let mut next = Self::at(self.folder, self.scanner.spec().clone(), &restored);
         let remembered = next.desired.files(&next.root);
+        next.desired.restore_dropped(&dropped);
         next.scanner = Scanner::new(self.scanner.spec().clone(), Vec::new(), remembered, inhabited);
         next.now = self.now.after(Duration::from_secs(3_600));
         next

@@ -98,6 +98,21 @@ impl FileState {
         self.entries.push(Entry { spec: None, instance, concern: None, dropped: Absence::Present });
     }
 
+    /// A persisted memory says that the file no longer declared `key`. Returns whether that is news.
+    pub(super) fn restore_dropped(&mut self, key: &Key) -> bool {
+        let mut news = false;
+        for entry in self.entries.iter_mut().filter(|entry| entry.instance.key == *key && entry.spec.is_none()) {
+            entry.dropped = Absence::Noticed;
+            news = true;
+        }
+        news
+    }
+
+    /// Whether the file is known to declare `key` no longer.
+    pub(super) fn has_dropped(&self, key: &Key) -> bool {
+        self.entries.iter().any(|entry| entry.instance.key == *key && entry.dropped == Absence::Counts)
+    }
+
     /// Takes note of a look at the file. Returns whether what it says may have changed.
     pub(super) fn look(&mut self, sight: &Sight, context: Context<'_>, now: Moment) -> bool {
         if self.settle.look(sight.fingerprint(), sight.stillness(), now) != Settled::Accepted {
@@ -267,7 +282,14 @@ impl FileState {
         let gone = |entry: &Entry| entry.instance.key == *key && self.presence(entry) == Presence::Gone;
         let keep: Vec<bool> = self.entries.iter().map(|entry| !gone(entry)).collect();
         let mut keep = keep.into_iter();
+        let known = self.entries.len();
         self.entries.retain(|_| keep.next().unwrap_or(true));
+        if self.absence == Absence::Counts && self.entries.len() < known {
+            // Should the file come back as it was, it has to be read anew to know all that it declares.
+            self.settle = Settle::default();
+            self.wanted.clear();
+            self.unresolved = false;
+        }
         self.is_forgotten()
     }
 

@@ -38,12 +38,18 @@ impl Desired {
     /// Says who owns a key, if that or what the owner says is news.
     pub(super) fn decide_key(&mut self, key: &Key, change: &mut DesiredChange, now: Moment) {
         self.going.remove(key);
+        self.leaving.remove(key);
         let Some(state) = self.keys.get(key) else { return };
         let said = state.said.clone();
         let documents = self.documents(key, state);
         let claims: Vec<Claim<'_>> =
             documents.iter().map(|doc| Claim { instance: &doc.instance, presence: doc.presence }).collect();
         let choice = choose(&claims, said.as_ref().map(|said| &said.origin));
+        if documents.iter().any(|document| document.presence == Presence::Live) {
+            self.spared.remove(key);
+        } else if said.is_some() && choice != Choice::Nobody {
+            self.leaving.insert(key.clone());
+        }
         let duplicates = match choice {
             Choice::Owner(owner) => losers(&documents, owner),
             Choice::AsBefore | Choice::Nobody => Vec::new(),
@@ -53,7 +59,6 @@ impl Desired {
         }
         match (choice, said) {
             (Choice::Owner(owner), said) => {
-                self.spared.remove(key);
                 let instance = Arc::clone(&documents[owner].instance);
                 self.forget_absent(key, &documents);
                 if said.as_ref() != Some(&instance) {
@@ -111,15 +116,11 @@ impl Desired {
 
     /// Withdraws what nothing declares any more, as far as the guard permits.
     pub(super) fn decide_absent(&mut self, change: &mut DesiredChange, touched: &mut BTreeSet<Key>, now: Moment) {
+        self.spare_awaited(now);
         let mut by_root: BTreeMap<PathBuf, BTreeSet<Key>> = BTreeMap::new();
-        let awaited: BTreeSet<String> = self.awaited_patterns();
         for key in self.going.iter().cloned().collect::<Vec<_>>() {
-            if awaited.contains(key.pattern()) {
-                self.spared.insert(key, Absence::Noticed);
-                continue;
-            }
             let Some(said) = self.keys.get(&key).and_then(|state| state.said.clone()) else { continue };
-            if !self.is_readable(&said.origin.root) || self.is_spared(&key, now) {
+            if !self.is_readable(&said.origin.root) || self.spared.contains_key(&key) {
                 continue;
             }
             if self.is_expected(&key) {
@@ -137,12 +138,13 @@ impl Desired {
             let declared = self.counts.get(&root).copied().unwrap_or(0);
             let emptiness =
                 self.roots.iter().find(|r| r.spec.path == root).map_or(Emptiness::Ordinary, |r| r.emptiness);
+            let leaving = if going.is_empty() { BTreeSet::new() } else { self.leaving_from(&root) };
             let guard = self.guards.entry(root.clone()).or_default();
-            let before = guard.held().map(|held| held.keys.clone()).unwrap_or_default();
-            let permits = guard.permits(&going, declared, emptiness, now);
-            let after = guard.held().map(|held| held.keys.clone()).unwrap_or_default();
+            let before = guard.held().cloned();
+            let permits = guard.permits(&going, &leaving, declared, emptiness, now);
+            let after = guard.held().cloned();
             if before != after {
-                touched.extend(before.into_iter().chain(after));
+                touched.extend(before.into_iter().chain(after).flat_map(|held| held.keys));
             }
             for key in going.iter().filter(|_| permits) {
                 self.withdraw(key, &root, Change::Removed, change, now);
@@ -150,18 +152,40 @@ impl Desired {
         }
     }
 
+    /// The keys of a root that are missing and may follow those that are going. What is deleted together is not noticed
+    /// together: an edited file has to hold still before the absence of what it declared begins to count.
+    fn leaving_from(&self, root: &Path) -> BTreeSet<Key> {
+        let spared = self.going.iter().filter(|key| self.spared.contains_key(*key));
+        let of_root = |key: &&Key| {
+            let said = self.keys.get(*key).and_then(|state| state.said.as_ref());
+            said.is_some_and(|said| said.origin.root == root) && !self.is_expected(key)
+        };
+        self.leaving.iter().chain(spared).filter(of_root).cloned().collect()
+    }
+
+    /// Keeps what a file that waits for its pattern may have declared, until complete scans have told for long enough
+    /// that none does.
+    fn spare_awaited(&mut self, now: Moment) {
+        let awaited = self.awaited_patterns();
+        for key in self.going.iter().chain(&self.leaving).filter(|key| awaited.contains(key.pattern())) {
+            self.spared.insert(key.clone(), Absence::Noticed);
+        }
+        let mut spared = std::mem::take(&mut self.spared);
+        spared.retain(|key, absence| {
+            let said = self.keys.get(key).and_then(|state| state.said.as_ref());
+            if !awaited.contains(key.pattern()) && said.is_some_and(|said| self.is_readable(&said.origin.root)) {
+                absence.step(now);
+            }
+            said.is_some() && *absence != Absence::Counts
+        });
+        self.spared = spared;
+    }
+
     /// The patterns of files that cannot be resolved now. Any of these may be what declares a key from now on, as when a
     /// file is renamed while its pattern is gone: what runs of these patterns goes on meanwhile.
     fn awaited_patterns(&self) -> BTreeSet<String> {
         let files = self.unresolved.iter().filter_map(|id| self.files.get(id));
         files.flat_map(FileState::unresolved_patterns).map(|name| name.as_str().to_owned()).collect()
-    }
-
-    /// Whether a file that waited for its pattern kept the key, and that is not long enough ago.
-    fn is_spared(&mut self, key: &Key, now: Moment) -> bool {
-        let Some(absence) = self.spared.get_mut(key) else { return false };
-        absence.step(now);
-        *absence != Absence::Counts
     }
 
     fn is_expected(&self, key: &Key) -> bool {
@@ -176,6 +200,7 @@ impl Desired {
         self.forget_absent(key, &documents);
         self.keys.remove(key);
         self.going.remove(key);
+        self.leaving.remove(key);
         self.spared.remove(key);
         self.leave(root, key, how, now);
         change.withdrawn.push(key.clone());

@@ -1,6 +1,7 @@
 //! Which folder each root was when it last had a file in it, kept across restarts: an empty root that is another folder
 //! than that may be a mount point without its file system.
 
+use super::replace::replace;
 use crate::desired::scan::Identity;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,14 +31,9 @@ impl Inhabited {
             return;
         }
         self.known = known;
-        if let Err(error) = self.replace() {
+        let written = serde_json::to_vec(&self.known).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|bytes| replace(&self.file, &bytes)) {
             tracing::warn!(file = %self.file.display(), %error, "which folders the roots are could not be written");
         }
-    }
-
-    fn replace(&self) -> std::io::Result<()> {
-        let fresh = self.file.with_extension("json.new");
-        std::fs::write(&fresh, serde_json::to_vec(&self.known)?)?;
-        std::fs::rename(&fresh, &self.file)
     }
 }

@@ -1,6 +1,7 @@
 //! One pass of the store: everything that blocks, in one place and in one order.
 
 use super::confirm::Confirmations;
+use super::dropped::Dropped;
 use super::inhabited::Inhabited;
 use super::{StoreSettings, confirm_dir};
 use crate::desired::registry::{Lookup, Registry};
@@ -35,6 +36,7 @@ pub(super) struct Pass {
     watch: Watch,
     confirmations: Confirmations,
     inhabited: Inhabited,
+    dropped: Dropped,
     clock: fn() -> Moment,
     busy_for: u32,
 }
@@ -85,7 +87,9 @@ impl Pass {
         clock: fn() -> Moment,
         connect: Connect,
     ) -> Self {
-        let desired = Desired::new(settings.roots.clone(), restored);
+        let dropped = Dropped::read(&settings.state_dir);
+        let mut desired = Desired::new(settings.roots.clone(), restored);
+        desired.restore_dropped(dropped.known());
         let inhabited = Inhabited::read(&settings.state_dir);
         let mut pass = Self {
             desired,
@@ -94,6 +98,7 @@ impl Pass {
             watch: Watch::new(connect),
             confirmations: Confirmations::new(confirm_dir(&settings.state_dir)),
             inhabited,
+            dropped,
             clock,
             busy_for: 0,
             settings,
@@ -155,6 +160,7 @@ impl Pass {
         self.confirmations.apply(&mut self.desired, (self.clock)());
         let now = (self.clock)();
         let change = self.desired.decide(now);
+        self.dropped.write(self.desired.dropped());
         self.inhabited.write(self.roots.iter().map(|root| (&root.scanner.spec().path, root.scanner.inhabited())));
         self.busy_for = if busy { self.busy_for.saturating_add(1) } else { 0 };
         let resync = if deaf { self.settings.resync.min(POLL) } else { self.settings.resync };

@@ -1,6 +1,7 @@
 //! One look at the directories without a store.
 
 use super::StoreSettings;
+use super::dropped::Dropped;
 use super::inhabited::Inhabited;
 use super::pass::{Book, others};
 use crate::desired::registry::Registry;
@@ -31,6 +32,7 @@ pub fn survey(settings: &StoreSettings, restored: &[Arc<Instance>], now: Moment)
     let book = Book { registry: &registry, defaults: &settings.defaults };
     let inhabited = Inhabited::read(&settings.state_dir);
     let mut desired = Desired::new(settings.roots.clone(), restored);
+    desired.restore_dropped(Dropped::read(&settings.state_dir).known());
     let problems = registry.problems().iter().map(|problem| problem.error.clone()).collect();
     desired.patterns_changed(None, problems, &book);
     let later = now.after(ABSENT_FOR);
