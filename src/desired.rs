@@ -1,8 +1,9 @@
 //! What should be: files become instances.
 //!
-//! Pure: `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `root`, `sight`, `settle`, `guard`, `owner`,
-//! `set`. With I/O: `scan`, `stamp`, `lease`, `watch`, `registry`, `store`.
+//! Pure: `bindings`, `yaml`, `manifest`, `instance_file`, `schema`, `spec`, `resolve`, `root`, `sight`, `settle`,
+//! `guard`, `owner`, `set`. With I/O: `scan`, `stamp`, `lease`, `watch`, `registry`, `store`.
 
+pub(crate) mod bindings;
 mod fields;
 mod format;
 pub mod guard;
@@ -26,6 +27,8 @@ pub mod store;
 pub mod watch;
 pub mod yaml;
 
+pub(crate) use fields::DAY;
+pub(crate) use instance_file::TTL_LIMIT;
 pub use instance_file::{Author, parse_instances};
 pub use manifest::parse_manifest;
 pub use registry::{Lookup, Problem, Registry, RegistryChange};

@@ -27,6 +27,7 @@ pub mod act;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod desired;
 pub mod error;
 pub mod http;
@@ -41,4 +42,5 @@ pub mod telemetry;
 pub mod testing;
 
 pub use act::run_if_spawner;
+pub use control::LaunchSpec;
 pub use error::{Code, Error, Result};

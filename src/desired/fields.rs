@@ -1,22 +1,20 @@
 //! What single fields mean, with errors that point to them. Shared by the readers of both file formats.
 
+use super::bindings::{self, Fault};
 use super::format::RawResources;
 use super::yaml::{Node, Settings, Source, Written, nearest};
 use crate::error::{Error, Result};
-use crate::model::environment::{RESERVED, is_variable_name};
 use crate::model::{Resources, Secret, units};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The longest of any duration: a day. What is longer is a slip of the pen.
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 /// The shortest duration of anything that is done again and again.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 /// The most cores, in thousandths: more than any machine has.
 const CPU_LIMIT: u64 = 10_000_000;
-/// The longest `NAME=value` that the kernel gives to a process (`MAX_ARG_STRLEN`, its final NUL included).
-const VARIABLE_LIMIT: usize = 128 * 1024;
 
 /// A document's fields by their paths.
 #[derive(Clone, Copy)]
@@ -183,21 +181,7 @@ impl Fields<'_> {
         let variables = settings.unwrap_or_default().0;
         for (name, value) in &variables {
             let path = [key, name.as_str()];
-            let shown = Error::echo(name);
-            if !is_variable_name(name) {
-                let message = format!("'{shown}' in '{key}' cannot be the name of an environment variable");
-                let valid: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-                let error = self.key_error(&path, &message);
-                return Err(if is_variable_name(&valid) {
-                    error.suggest(format!("write it as '{}'", Error::echo(&valid)))
-                } else {
-                    error.suggest("use letters, digits and '_', and begin with a letter or '_'")
-                });
-            }
-            if RESERVED.contains(&name.as_str()) {
-                let message = format!("'{shown}' in '{key}' is set by the launcher itself and cannot be overridden");
-                return Err(self.key_error(&path, &message).suggest(format!("remove '{shown}' from '{key}'")));
-            }
+            bindings::check_variable(key, name).map_err(|fault| self.fault(&path, fault))?;
             self.value(&path, value)?;
         }
         Ok(variables)
@@ -205,17 +189,16 @@ impl Fields<'_> {
 
     /// Checks that a value can stand in an environment.
     pub(super) fn value(&self, path: &[&str], value: &Secret) -> Result<()> {
-        let name = Error::echo(&path.join("."));
-        let length: usize = path.iter().map(|part| part.len() + 1).sum::<usize>() + value.reveal().len();
-        if value.reveal().contains('\0') {
-            return Err(self.key_error(path, &format!("the value of '{name}' contains a NUL character")));
+        bindings::check_value(path, value).map_err(|fault| self.fault(path, fault))
+    }
+
+    /// What is wrong with a binding, as an error about its key.
+    pub(super) fn fault(&self, path: &[&str], fault: Fault) -> Error {
+        let error = self.key_error(path, &fault.message);
+        match fault.suggestion {
+            Some(suggestion) => error.suggest(suggestion),
+            None => error,
         }
-        if length + 8 > VARIABLE_LIMIT {
-            return Err(self
-                .key_error(path, &format!("the value of '{name}' is longer than an environment variable can be"))
-                .suggest("put it into a file, and set the file's path"));
-        }
-        Ok(())
     }
 }
 

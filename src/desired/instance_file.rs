@@ -1,12 +1,13 @@
 //! Reads a file of instances: every document checked by itself, not yet against its manifest.
 
+use super::bindings::{self, check_slot_name};
 use super::fields::{DAY, Fields, SHORTEST};
 use super::format::RawInstance;
-use super::manifest::{LEVELS, check_slot_name, variable_part};
+use super::manifest::LEVELS;
 use super::schema;
 use super::spec::InstanceSpec;
 use super::yaml::{self, Kind, Node, Settings, Source};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::model::{DesiredState, IsolationLevel, Namespace, PatternName, Secret, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,7 +23,7 @@ pub enum Author {
 }
 
 /// The longest `ttl`.
-const TTL_LIMIT: Duration = Duration::from_secs(366 * DAY.as_secs());
+pub(crate) const TTL_LIMIT: Duration = Duration::from_secs(366 * DAY.as_secs());
 const STATES: [(&str, DesiredState); 2] = [("running", DesiredState::Running), ("stopped", DesiredState::Stopped)];
 
 /// Reads a file of instances, in the order of the file. One bad document makes the whole file an error. `path` is
@@ -141,12 +142,8 @@ impl Reader<'_> {
 
     fn config(&self, config: Option<Settings>) -> Result<BTreeMap<String, Secret>> {
         let config = self.fields.variables("config", config)?;
-        if let Some(name) = config.keys().find(|name| *name == "PATH" || name.starts_with("LD_")) {
-            let message = format!("'{}' cannot be set by 'config'", Error::echo(name));
-            return Err(self
-                .fields
-                .key_error(&["config", name], &message)
-                .suggest("set it in the 'environment' of the pattern's manifest"));
+        for name in config.keys() {
+            bindings::check_config(name).map_err(|fault| self.fields.fault(&["config", name], fault))?;
         }
         Ok(config)
     }
@@ -155,16 +152,10 @@ impl Reader<'_> {
         let fields = self.fields;
         for (slot, settings) in &raws {
             check_slot_name(slot).map_err(|reason| fields.key_error(&["slots", slot], &reason))?;
-            let mut parts = BTreeMap::new();
+            bindings::check_keys(slot, settings.0.keys().map(String::as_str))
+                .map_err(|(key, fault)| fields.fault(&["slots", slot, key], fault))?;
             for (key, value) in &settings.0 {
-                let path = ["slots", slot.as_str(), key.as_str()];
-                check_slot_name(key).map_err(|reason| fields.key_error(&path, &reason))?;
-                if let Some(other) = parts.insert(variable_part(key), key) {
-                    let variable = format!("SLOT_{}_{}", variable_part(slot), variable_part(key));
-                    let message = format!("'{other}' and '{key}' would both become {variable}");
-                    return Err(fields.key_error(&path, &message).suggest("rename or remove one of them"));
-                }
-                fields.value(&path, value)?;
+                fields.value(&["slots", slot, key], value)?;
             }
         }
         Ok(raws.into_iter().map(|(slot, settings)| (slot, settings.0)).collect())

@@ -1,6 +1,7 @@
 //! Reads a pattern's `manifest.yaml`: every field checked, defaults filled in.
 
-use super::fields::{DAY, Fields, SHORTEST, alternatives};
+use super::bindings::{check_slot_name, variable_part};
+use super::fields::{DAY, Fields, SHORTEST};
 use super::format::{RawHealthCheck, RawLifecycle, RawManifest, RawSlot};
 use super::schema;
 use super::yaml::{self, Kind, Source};
@@ -211,21 +212,6 @@ impl Reader<'_> {
         let required = fields.choice(&at("required"), raw.required.as_ref(), &truths)?.unwrap_or(false);
         Ok(Slot { name, kind, required })
     }
-}
-
-/// Upper case, anything but letters and digits as `_`.
-pub(super) fn variable_part(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
-}
-
-/// Whether a slot, or a key of its binding, can become part of a variable's name.
-pub(super) fn check_slot_name(name: &str) -> std::result::Result<(), String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(allowed) {
-        let marks = alternatives(&["letters", "digits", "'.'", "'_'", "'-'"]);
-        return Err(format!("the name '{}' in a slot must be 1 to 63 characters, {marks}", Error::echo(name)));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

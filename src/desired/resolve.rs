@@ -1,7 +1,7 @@
 //! Brings an instance together with its manifest and the launcher's defaults.
 
+use super::bindings::variable_part;
 use super::fields::excess;
-use super::manifest::variable_part;
 use super::spec::{Defaults, InstanceSpec};
 use super::yaml::nearest;
 use crate::error::{Code, Error, Result};

@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "observed",
         "plan",
+        "desired::bindings",
         "desired::fields",
         "desired::format",
         "desired::guard",
@@ -27,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["act", "desired", "probe"],
     &["reconciler"],
-    &["api", "config", "http", "launcher", "telemetry"],
+    &["api", "config", "control", "http", "launcher", "telemetry"],
     &["bin", "cli", "testing"],
 ];
 
@@ -38,6 +39,7 @@ const PURE: &[&str] = &[
     "observed",
     "plan",
     "reconciler::engine",
+    "desired::bindings",
     "desired::fields",
     "desired::format",
     "desired::guard",
