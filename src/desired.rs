@@ -31,8 +31,11 @@ pub(crate) use fields::DAY;
 pub(crate) use instance_file::TTL_LIMIT;
 pub use instance_file::{Author, parse_instances};
 pub use manifest::parse_manifest;
-pub use registry::{Lookup, Problem, Registry, RegistryChange};
+pub use registry::{Lookup, PatternBook, Problem, Registry, RegistryChange};
 pub use resolve::resolve;
 pub use root::{RootLock, RootSpec};
 pub use spec::{Defaults, InstanceSpec};
-pub use store::{StoreHandle, StoreSettings, Survey, confirm_dir, spawn, survey};
+pub use store::{
+    Answer, Delivery, Edit, Launch, LaunchedFile, StoreHandle, StoreSettings, Survey, Update, UpdateOutcome,
+    confirm_dir, spawn, survey,
+};

@@ -14,8 +14,9 @@ pub use board::Board;
 pub use dice::SystemDice;
 
 use crate::act::{Host, StatusUpdate, StatusWriter, clock};
-use crate::model::{Key, Moment, Policy};
-use crate::observed::{DesiredChange, Event};
+use crate::desired::Delivery;
+use crate::model::{DesiredStatus, Key, Moment, Policy};
+use crate::observed::Event;
 use board::KeyChange;
 use convergence::Convergence;
 use engine::Engine;
@@ -62,7 +63,7 @@ pub struct Reconciler {
     /// From the host.
     pub events: mpsc::Receiver<Event>,
     /// From the store.
-    pub desired: mpsc::Receiver<DesiredChange>,
+    pub desired: mpsc::Receiver<Delivery>,
     /// How often every key is looked at.
     pub resync: Duration,
 }
@@ -89,7 +90,7 @@ enum Ending {
 /// Why the loop turns.
 enum Turn {
     Request(Option<Request>),
-    Desired(Option<DesiredChange>),
+    Desired(Option<Delivery>),
     Event(Option<Event>),
     Wake,
     Heartbeat,
@@ -115,7 +116,7 @@ impl Reconciler {
                 // Receiving from a channel is cancel-safe: what is not taken stays in the channel.
                 request = requests.recv() => Turn::Request(request),
                 // As above.
-                change = desired.recv() => Turn::Desired(change),
+                delivery = desired.recv() => Turn::Desired(delivery),
                 // As above.
                 event = events.recv() => Turn::Event(event),
                 // A sleep holds nothing, and is made anew from the deadline in every turn.
@@ -134,7 +135,7 @@ impl Reconciler {
                 Turn::Request(Some(Request::Terminate)) => desk.terminate(),
                 // Nobody can ask for anything any more: whoever asked has gone, and took no decision.
                 Turn::Request(Some(Request::Detach) | None) => ControlFlow::Break(()),
-                Turn::Desired(change) => desk.take_change(change),
+                Turn::Desired(delivery) => desk.take_delivery(delivery),
                 Turn::Event(event) => desk.take_events(event, &mut events),
                 Turn::Resync => {
                     desk.engine.resync();
@@ -191,24 +192,33 @@ impl Desk {
         self.ending != Ending::No && self.engine.all_ended()
     }
 
-    fn take_change(&mut self, change: Option<DesiredChange>) -> ControlFlow<()> {
-        let Some(change) = change else {
+    fn take_delivery(&mut self, delivery: Option<Delivery>) -> ControlFlow<()> {
+        let Some(Delivery { change, answers }) = delivery else {
             tracing::error!(
                 "the reading of the desired directories has ended, which is a defect; leaving all as it is"
             );
             return ControlFlow::Break(());
         };
-        let (status, now) = (change.status.clone(), clock::now());
-        self.engine.handle(Event::Desired(change), now, &mut self.dice);
-        if let Some(status) = status {
-            // It says that a root was decided on, so it is published after the decision.
+        if let Some(change) = change {
+            let (status, now) = (change.status.clone(), clock::now());
+            self.engine.handle(Event::Desired(change), now, &mut self.dice);
+            // Those who get an answer then find it on the board, and what a status says of a root has been decided on.
             self.settle();
-            self.board.publish_desired(Arc::clone(&status));
-            let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
-            self.status.publish(StatusUpdate::Desired(status));
-            self.status.publish(StatusUpdate::Ready(ready));
+            if let Some(status) = status {
+                self.publish_desired(status);
+            }
+        }
+        for answer in answers {
+            answer.give();
         }
         ControlFlow::Continue(())
+    }
+
+    fn publish_desired(&mut self, status: Arc<DesiredStatus>) {
+        self.board.publish_desired(Arc::clone(&status));
+        let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
+        self.status.publish(StatusUpdate::Desired(status));
+        self.status.publish(StatusUpdate::Ready(ready));
     }
 
     fn take_events(&mut self, event: Option<Event>, events: &mut mpsc::Receiver<Event>) -> ControlFlow<()> {

@@ -5,8 +5,11 @@
 //! invalid, or cannot be read, stays what it was, with a problem. Deliberately absent: watching for events (whoever
 //! owns the registry refreshes it), and the clock.
 
+mod book;
 mod executable;
 mod pattern;
+
+pub use book::PatternBook;
 
 use super::yaml::nearest;
 use crate::error::{Code, Error};
@@ -71,7 +74,7 @@ pub enum Lookup {
 }
 
 /// Where things are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Paths {
     /// As configured, for people.
     dir: PathBuf,
@@ -241,22 +244,35 @@ impl Registry {
     }
 
     fn not_found(&self, name: &PatternName) -> Error {
-        let dir = self.paths.dir.display().to_string();
-        let error = Error::new(Code::PatternNotFound, format!("Pattern '{name}' not found"))
-            .with("pattern_name", name)
-            .with("patterns_dir", &dir);
-        if let Some(unreadable) = &self.unreadable {
-            let cause = unreadable.cause().unwrap_or_default();
-            let suggestion = unreadable.suggestion().unwrap_or_default();
-            return error.because(format!("{}: {cause}", unreadable.message())).suggest(suggestion);
-        }
-        if self.patterns.get(name.as_str()).is_some_and(Pattern::is_known) {
-            return error.because("it has only just appeared").suggest("wait a second");
-        }
-        match nearest(name.as_str(), self.manifests().map(|manifest| manifest.name.as_str())) {
-            Some(meant) => error.suggest(format!("did you mean '{meant}'? The patterns there are: ls {dir}")),
-            None => error.suggest(format!("ls {dir}; or make it: pattern-launcher init {name}")),
-        }
+        let appearing = self.patterns.get(name.as_str()).is_some_and(Pattern::is_known);
+        let known = self.manifests().map(|manifest| manifest.name.as_str());
+        not_found(name, &self.paths.dir, self.unreadable.as_ref(), appearing, known)
+    }
+}
+
+/// There is no pattern of that name in `dir`, as far as that could be read.
+fn not_found<'a>(
+    name: &PatternName,
+    dir: &Path,
+    unreadable: Option<&Error>,
+    appearing: bool,
+    known: impl Iterator<Item = &'a str>,
+) -> Error {
+    let dir = dir.display().to_string();
+    let error = Error::new(Code::PatternNotFound, format!("Pattern '{name}' not found"))
+        .with("pattern_name", name)
+        .with("patterns_dir", &dir);
+    if let Some(unreadable) = unreadable {
+        let cause = unreadable.cause().unwrap_or_default();
+        let suggestion = unreadable.suggestion().unwrap_or_default();
+        return error.because(format!("{}: {cause}", unreadable.message())).suggest(suggestion);
+    }
+    if appearing {
+        return error.because("it has only just appeared").suggest("wait a second");
+    }
+    match nearest(name.as_str(), known) {
+        Some(meant) => error.suggest(format!("did you mean '{meant}'? The patterns there are: ls {dir}")),
+        None => error.suggest(format!("ls {dir}; or make it: pattern-launcher init {name}")),
     }
 }
 

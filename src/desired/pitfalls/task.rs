@@ -3,11 +3,10 @@
 use super::world::{defaults, instance, make_patterns};
 use crate::act::clock;
 use crate::desired::root::{RootLock, RootSpec};
-use crate::desired::store::{StoreHandle, StoreSettings, confirm_dir, spawn_with, survey};
+use crate::desired::store::{Delivery, StoreHandle, StoreSettings, confirm_dir, spawn_with, survey};
 use crate::desired::watch::{Backend, Connect, Listener, connect, has_events};
 use crate::error::{Code, Error, Result};
 use crate::model::{DesiredStatus, Instance, Key};
-use crate::observed::event::DesiredChange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -27,7 +26,7 @@ struct Task {
     folder: TempDir,
     settings: StoreSettings,
     handle: StoreHandle,
-    changes: mpsc::Receiver<DesiredChange>,
+    deliveries: mpsc::Receiver<Delivery>,
     keys: BTreeSet<String>,
     running: BTreeMap<Key, Arc<Instance>>,
     status: Arc<DesiredStatus>,
@@ -55,21 +54,21 @@ impl Task {
             state_dir: folder.path().join("state"),
             locks,
         };
-        let (sender, changes) = mpsc::channel(16);
+        let (sender, deliveries) = mpsc::channel(16);
         let handle = spawn_with(settings.clone(), Vec::new(), clock::now, sender, connect);
         let (keys, running, status) = (BTreeSet::new(), BTreeMap::new(), Arc::default());
-        Self { folder, settings, handle, changes, keys, running, status, progress: (false, false) }
+        Self { folder, settings, handle, deliveries, keys, running, status, progress: (false, false) }
     }
 
     /// The store ends, and another begins with what this one said.
     async fn restarted(self) -> Self {
-        let Self { folder, settings, handle, mut changes, keys, running, .. } = self;
+        let Self { folder, settings, handle, mut deliveries, keys, running, .. } = self;
         drop(handle);
-        while changes.recv().await.is_some() {}
-        let (sender, changes) = mpsc::channel(16);
+        while deliveries.recv().await.is_some() {}
+        let (sender, deliveries) = mpsc::channel(16);
         let restored = running.values().cloned().collect();
         let handle = spawn_with(settings.clone(), restored, clock::now, sender, connect);
-        Self { folder, settings, handle, changes, keys, running, status: Arc::default(), progress: (false, false) }
+        Self { folder, settings, handle, deliveries, keys, running, status: Arc::default(), progress: (false, false) }
     }
 
     fn path(&self, file: &str) -> std::path::PathBuf {
@@ -87,10 +86,11 @@ impl Task {
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);
         while !reached(self) {
-            let change = tokio::select! {
-                change = self.changes.recv() => change.expect("the store goes on"),
+            let delivery = tokio::select! {
+                delivery = self.deliveries.recv() => delivery.expect("the store goes on"),
                 () = &mut deadline => panic!("waited for {what}: {:?} {:#?}", self.keys, self.status),
             };
+            let Some(change) = delivery.change else { continue };
             self.keys.extend(change.declared.iter().map(|instance| instance.key.to_string()));
             for key in &change.withdrawn {
                 self.keys.remove(key.as_str());

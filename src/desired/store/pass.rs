@@ -4,7 +4,7 @@ use super::confirm::Confirmations;
 use super::dropped::Dropped;
 use super::inhabited::Inhabited;
 use super::{StoreSettings, confirm_dir};
-use crate::desired::registry::{Lookup, Registry};
+use crate::desired::registry::{Lookup, PatternBook, Registry};
 use crate::desired::resolve::resolve;
 use crate::desired::root::RootSpec;
 use crate::desired::scan::{Folder, Identity, Scanner};
@@ -15,6 +15,7 @@ use crate::desired::watch::{Connect, Interest, Watch, has_events, waypoints};
 use crate::error::{Error, Result};
 use crate::model::{Instance, Moment, Origin};
 use crate::observed::event::DesiredChange;
+use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) struct Pass {
     dropped: Dropped,
     clock: fn() -> Moment,
     busy_for: u32,
+    published: Arc<ArcSwap<PatternBook>>,
 }
 
 /// A root, and what it takes to read it.
@@ -86,6 +88,7 @@ impl Pass {
         restored: &[Arc<Instance>],
         clock: fn() -> Moment,
         connect: Connect,
+        published: Arc<ArcSwap<PatternBook>>,
     ) -> Self {
         let dropped = Dropped::read(&settings.state_dir);
         let mut desired = Desired::new(settings.roots.clone(), restored);
@@ -101,6 +104,7 @@ impl Pass {
             dropped,
             clock,
             busy_for: 0,
+            published,
             settings,
         };
         pass.make_readers();
@@ -128,6 +132,13 @@ impl Pass {
             self.desired.patterns_changed(None, problems, &book);
         }
         self.make_readers();
+        self.publish_patterns();
+    }
+
+    /// Lets everybody see the patterns as they are now.
+    fn publish_patterns(&self) {
+        let launch_dir = self.settings.launch_dir().to_path_buf();
+        self.published.store(Arc::new(PatternBook::of(&self.registry, self.settings.defaults.clone(), launch_dir)));
     }
 
     fn make_readers(&mut self) {
@@ -184,6 +195,7 @@ impl Pass {
             let problems = self.registry.problems().iter().map(|problem| problem.error.clone()).collect();
             let book = Book { registry: &self.registry, defaults: &self.settings.defaults };
             self.desired.patterns_changed(Some(&refreshed.changed), problems, &book);
+            self.publish_patterns();
         }
         refreshed.look_again
     }
