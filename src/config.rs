@@ -25,6 +25,11 @@ use std::time::Duration;
 /// Read in the current folder when no `--config` says otherwise, if it is there.
 pub const DEFAULT_FILE: &str = "launcher.toml";
 
+/// The name of the API's unix socket within the state folder.
+pub const SOCKET: &str = "api.sock";
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// What a launcher runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -40,8 +45,10 @@ pub struct Config {
     pub launch_dir: PathBuf,
     /// Where records, status and logs are kept.
     pub state_dir: PathBuf,
-    /// Where the gRPC API is to listen on TCP.
+    /// Where the gRPC API listens on TCP.
     pub grpc: Option<SocketAddr>,
+    /// The unix socket that the gRPC API listens on.
+    pub socket: Option<PathBuf>,
     /// Where `/health` and `/ready` listen.
     pub http: Option<SocketAddr>,
     /// What instances get that say nothing themselves.
@@ -134,7 +141,6 @@ impl Config {
             memory_limit: settings.memory_limit.map_or(production.then_some(1 << 30), |limit| limit.0),
             ..Resources::default()
         };
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let grpc_port = settings.grpc_port.map_or((!production).then_some(8982), |port| port.0);
         let http_port = settings.http_port.map_or(Some(9092), |port| port.0);
         Ok(Self {
@@ -143,9 +149,10 @@ impl Config {
             patterns_dir: settings.patterns_dir.clone().unwrap_or_else(|| "./patterns".into()),
             desired,
             launch_dir,
+            grpc: grpc_port.map(|port| grpc_address(&settings, port)).transpose()?,
+            socket: Some(state_dir.join(SOCKET)),
             state_dir,
-            grpc: grpc_port.map(|port| SocketAddr::new(settings.grpc_listen.unwrap_or(loopback), port)),
-            http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(loopback), port)),
+            http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(LOOPBACK), port)),
             defaults: Defaults { isolation: settings.isolation.unwrap_or(IsolationLevel::Namespace), resources },
             policy: policy(&settings, production)?,
             resync_interval: within(
@@ -160,6 +167,21 @@ impl Config {
             cgroup: settings.cgroup.unwrap_or(CgroupSetting::Auto),
         })
     }
+}
+
+/// Where the API listens. Nobody who reaches it is asked who they are, so it takes a word to open it to a network.
+fn grpc_address(settings: &Settings, port: u16) -> Result<SocketAddr> {
+    let listen = settings.grpc_listen.unwrap_or(LOOPBACK);
+    if listen.is_loopback() || settings.insecure == Some(true) {
+        return Ok(SocketAddr::new(listen, port));
+    }
+    Err(refused("grpc_listen", "the gRPC API would be open to the network")
+        .with("address", listen)
+        .because("it has no TLS and asks nobody who they are")
+        .suggest(
+            "leave grpc_listen at 127.0.0.1 and put a proxy with TLS before it; or, where the network is the launcher's own, \
+             as in a container, add --insecure",
+        ))
 }
 
 /// The most starts under way at once that can be asked for: each holds a few file descriptors meanwhile.
@@ -283,6 +305,20 @@ mod tests {
         assert_eq!(decided(twice).unwrap_err().context_value("setting"), Some("desired_dir"));
         let both = Settings { launch_dir: Some("./desired".into()), ..Settings::default() };
         assert_eq!(decided(both).unwrap_err().context_value("setting"), Some("launch_dir"));
+    }
+
+    #[test]
+    fn the_api_is_opened_to_a_network_only_when_told_so() {
+        let settings = |insecure| Settings { grpc_listen: "0.0.0.0".parse().ok(), insecure, ..Settings::default() };
+        for closed in [None, Some(false)] {
+            let error = decided(settings(closed)).unwrap_err();
+            assert_eq!(error.context_value("setting"), Some("grpc_listen"));
+            assert!(error.suggestion().unwrap().contains("--insecure"), "{error}");
+        }
+        assert_eq!(decided(settings(Some(true))).unwrap().grpc, "0.0.0.0:8982".parse().ok());
+        let inner = Settings { grpc_listen: "::1".parse().ok(), ..Settings::default() };
+        assert_eq!(decided(inner).unwrap().grpc, "[::1]:8982".parse().ok());
+        assert_eq!(decided(Settings::default()).unwrap().socket, Some(".pattern-launcher/api.sock".into()));
     }
 
     #[test]

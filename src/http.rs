@@ -5,8 +5,8 @@
 
 use crate::act::clock;
 use crate::error::{Code, Error, Result};
-use crate::model::{IsolationLevel, KeyStatus, Moment, ProcessState};
-use crate::reconciler::Board;
+use crate::health::{Vitals, distribution, uptime};
+use crate::model::{KeyStatus, Moment, ProcessState};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,7 +19,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,30 +30,8 @@ const CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last in all.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
-/// A loop that has not turned for this long stands still: it turns every second when nothing happens.
-const STANDSTILL: Duration = Duration::from_secs(10);
 /// What can be asked for.
 const PATHS: [&str; 2] = ["/health", "/ready"];
-
-/// Whether what the launcher must remember reaches the disk: `None`, or why not.
-pub type StoreHealth = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-
-/// What is told.
-#[derive(Clone)]
-pub struct Site {
-    /// Where everything stands.
-    pub board: Arc<Board>,
-    /// Whether records are being written.
-    pub store: StoreHealth,
-    /// The state folder, which must be writable.
-    pub state_dir: PathBuf,
-}
-
-impl std::fmt::Debug for Site {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Site").field("state_dir", &self.state_dir).finish_non_exhaustive()
-    }
-}
 
 /// Takes the address.
 ///
@@ -73,15 +50,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, site: Site) {
+pub async fn serve(listener: TcpListener, vitals: Vitals) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let site = site.clone();
+                let vitals = vitals.clone();
                 tokio::spawn(async move {
-                    connection(stream, site).await;
+                    connection(stream, vitals).await;
                     drop(slot);
                 });
             }
@@ -91,9 +68,9 @@ pub async fn serve(listener: TcpListener, site: Site) {
     }
 }
 
-async fn connection(stream: TcpStream, site: Site) {
+async fn connection(stream: TcpStream, vitals: Vitals) {
     let service = service_fn(move |request| {
-        let answer = respond(&request, &site, clock::now());
+        let answer = respond(&request, &vitals, clock::now());
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -105,7 +82,7 @@ async fn connection(stream: TcpStream, site: Site) {
     drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
 }
 
-fn respond(request: &Request<Incoming>, site: &Site, now: Moment) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, vitals: &Vitals, now: Moment) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET or HEAD" }));
         refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
@@ -115,11 +92,11 @@ fn respond(request: &Request<Incoming>, site: &Site, now: Moment) -> Response<Fu
         "/health" => {
             let query = request.uri().query().unwrap_or("");
             let listing = query.split('&').any(|part| matches!(part, "processes=true" | "processes=1"));
-            let health = Health::of(site, now, if listing { Listing::Full } else { Listing::Counts });
+            let health = Health::of(vitals, now, if listing { Listing::Full } else { Listing::Counts });
             answer(status_of(health.healthy), &health)
         }
         "/ready" => {
-            let readiness = Readiness::of(&site.board);
+            let readiness = Readiness::of(vitals);
             answer(status_of(readiness.ready), &readiness)
         }
         _ => answer(StatusCode::NOT_FOUND, &json!({ "error": "no such path", "paths": PATHS })),
@@ -165,14 +142,11 @@ struct Health {
 }
 
 impl Health {
-    fn of(site: &Site, now: Moment, listing: Listing) -> Self {
-        let statuses = site.board.statuses();
+    fn of(vitals: &Vitals, now: Moment, listing: Listing) -> Self {
+        let statuses = vitals.board.statuses();
         let in_state = |state| statuses.iter().filter(|status| status.state == state).count();
-        let mut isolation_distribution = BTreeMap::from([("None", 0), ("Namespace", 0), ("Session", 0)]);
-        for status in &statuses {
-            *isolation_distribution.entry(level_name(status.isolation)).or_default() += 1;
-        }
-        let reasons = reasons(site, now);
+        let isolation_distribution = distribution(&statuses);
+        let reasons = vitals.problems(now);
         let processes = (listing == Listing::Full).then(|| {
             let mut all: Vec<Process> = statuses.iter().map(|status| Process::of(status, now)).collect();
             all.sort_by(|a, b| a.id.cmp(&b.id));
@@ -187,37 +161,9 @@ impl Health {
             failed_processes: in_state(ProcessState::Failed),
             isolation_distribution,
             processes,
-            uptime_seconds: site.board.uptime(now).as_secs(),
+            uptime_seconds: vitals.board.uptime(now).as_secs(),
         }
     }
-}
-
-const fn level_name(level: IsolationLevel) -> &'static str {
-    match level {
-        IsolationLevel::None => "None",
-        IsolationLevel::Namespace => "Namespace",
-        IsolationLevel::Session => "Session",
-    }
-}
-
-/// Why the launcher is not healthy.
-fn reasons(site: &Site, now: Moment) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let still = site.board.since_last_turn(now);
-    if still > STANDSTILL {
-        reasons.push(format!("the loop has not turned for {} s", still.as_secs()));
-    }
-    for root in &site.board.desired().roots {
-        for condition in root.conditions.iter().filter(|condition| condition.kind == "ScanFailed") {
-            reasons.push(format!("{} cannot be scanned: {}", root.path.display(), condition.message));
-        }
-    }
-    if let Err(cause) = rustix::fs::access(&site.state_dir, rustix::fs::Access::WRITE_OK) {
-        reasons.push(format!("the state folder {} cannot be written: {cause}", site.state_dir.display()));
-    } else if let Some(reason) = (site.store)() {
-        reasons.push(format!("records cannot be written: {reason}"));
-    }
-    reasons
 }
 
 /// One process, as the API lists it.
@@ -240,15 +186,13 @@ struct Process {
 
 impl Process {
     fn of(status: &KeyStatus, now: Moment) -> Self {
-        let started = status.started_at_boot_seconds.map(Duration::try_from_secs_f64).and_then(Result::ok);
-        let uptime = started.map_or(Duration::ZERO, |started| now.since_boot.saturating_sub(started));
         Self {
             pattern_name: status.pattern_name.clone(),
             id: status.process_id.as_str().to_owned(),
             state: status.state,
             address: status.address.clone().unwrap_or_default(),
             healthy: status.healthy,
-            uptime_seconds: uptime.as_secs(),
+            uptime_seconds: uptime(status, now).as_secs(),
             namespace: status.namespace.clone(),
             session_id: status.session_id.clone(),
             last_error: status.last_error.clone().unwrap_or_default(),
@@ -268,20 +212,8 @@ struct Readiness {
 }
 
 impl Readiness {
-    fn of(board: &Board) -> Self {
-        let mut waiting_for = Vec::new();
-        if !board.adopted() {
-            waiting_for.push("taking over what the last launcher left".to_owned());
-        }
-        let desired = board.desired();
-        if desired.roots.is_empty() {
-            waiting_for.push("the first scan of the desired folders".to_owned());
-        }
-        for root in desired.roots.iter().filter(|root| !root.ready) {
-            let why: Vec<&str> = root.conditions.iter().map(|condition| condition.message.as_str()).collect();
-            let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-            waiting_for.push(format!("the first complete scan of {}{why}", root.path.display()));
-        }
+    fn of(vitals: &Vitals) -> Self {
+        let waiting_for = vitals.waiting_for();
         Self { ready: waiting_for.is_empty(), waiting_for }
     }
 }

@@ -13,7 +13,8 @@ use crate::config::{CgroupSetting, Config, OnExit};
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{self, StoreHandle, StoreSettings};
 use crate::error::{Code, Error, Result};
-use crate::http::{self, Site};
+use crate::health::Vitals;
+use crate::http;
 use crate::model::environment::INHERITED;
 use crate::observed::{Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
@@ -72,7 +73,7 @@ impl Launcher {
             .map(|listener| {
                 let address =
                     listener.local_addr().map_err(|cause| internal("the HTTP address is lost").caused_by(&cause))?;
-                let served = http::serve(listener, site(&config, &board, &records));
+                let served = http::serve(listener, vitals(&config, &board, &records));
                 Ok::<_, Error>((address, tokio::spawn(served)))
             })
             .transpose()?;
@@ -244,9 +245,9 @@ fn host_settings(config: &Config) -> HostSettings {
     }
 }
 
-fn site(config: &Config, board: &Arc<Board>, records: &Arc<Records>) -> Site {
+fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>) -> Vitals {
     let records = Arc::clone(records);
-    Site {
+    Vitals {
         board: Arc::clone(board),
         store: Arc::new(move || records.health().error.map(|error| error.to_string())),
         state_dir: config.state_dir.clone(),

@@ -20,7 +20,7 @@
 //! - Absence ends a process only after complete scans, and never much at once.
 //!
 //! In reading order: [`error`], [`model`], [`observed`], [`plan`], [`reconciler::engine`], [`desired`], [`act`],
-//! [`probe`], [`reconciler`], [`launcher`]; at the edges [`config`], [`http`], [`telemetry`] and [`cli`].
+//! [`probe`], [`reconciler`], [`launcher`]; at the edges [`config`], [`api`], [`health`], [`http`], [`telemetry`] and [`cli`].
 //! ARCHITECTURE.md in the repository says why it is so.
 
 pub mod act;
@@ -30,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod desired;
 pub mod error;
+pub mod health;
 pub mod http;
 pub mod launcher;
 pub mod model;

@@ -33,12 +33,17 @@ pub struct Settings {
     /// Where records, status and logs are kept [default: $STATE_DIRECTORY, else ./.pattern-launcher].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The port of the gRPC API, 8982 by custom. It is checked, and serves once this launcher has the API.
-    #[arg(long, value_name = "PORT")]
+    /// The port of the gRPC API; 0 is any free one [default: 8982, off in production]. The API is also on the unix
+    /// socket api.sock in the state folder.
+    #[arg(long, value_name = "PORT|off")]
     pub grpc_port: Option<PortOrOff>,
-    /// The address of the gRPC API. It is checked, and serves once this launcher has the API.
+    /// The address of the gRPC API; one that is not loopback needs --insecure [default: 127.0.0.1].
     #[arg(long, value_name = "ADDRESS")]
     pub grpc_listen: Option<IpAddr>,
+    /// Serve the gRPC API on an address that is not loopback, where everybody who can reach it may do everything
+    /// [default: false].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure: Option<bool>,
     /// The port of /health and /ready; 0 is any free one [default: 9092].
     #[arg(long, value_name = "PORT|off")]
     pub http_port: Option<PortOrOff>,
@@ -115,7 +120,7 @@ impl Settings {
             lower.desired_dir = None;
         }
         layered!(upper over lower:
-            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen http_port http_listen
+            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen insecure http_port http_listen
             isolation profile resync_interval backoff_period max_errors stable_after circuit_retry
             max_concurrent_starts max_unavailable port_range on_exit inherit_env cpu_limit memory_limit
             log_format log_level cgroup

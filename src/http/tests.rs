@@ -1,5 +1,7 @@
 use super::*;
+use crate::health::StoreHealth;
 use crate::model::{Condition, DesiredStatus, RootStatus};
+use crate::reconciler::Board;
 use crate::reconciler::board::tests::running;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,8 +22,8 @@ async fn server_with(store: StoreHealth) -> Server {
     let board = Arc::new(Board::new(clock::now()));
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let site = Site { board: Arc::clone(&board), store, state_dir: state.path().to_owned() };
-    tokio::spawn(serve(listener, site));
+    let vitals = Vitals { board: Arc::clone(&board), store, state_dir: state.path().to_owned() };
+    tokio::spawn(serve(listener, vitals));
     Server { address, board, _state: state }
 }
 

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["act", "desired", "probe"],
     &["reconciler"],
-    &["api", "config", "control", "http", "launcher", "telemetry"],
+    &["api", "config", "control", "health", "http", "launcher", "telemetry"],
     &["bin", "cli", "testing"],
 ];
 

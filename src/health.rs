@@ -1,0 +1,94 @@
+//! How the launcher itself is doing: one judgement for HTTP, gRPC and health probes.
+
+use crate::model::{IsolationLevel, KeyStatus, Moment};
+use crate::reconciler::Board;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A loop that has not turned for this long stands still: it turns every second when nothing happens.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// Whether what the launcher must remember reaches the disk: `None`, or why not.
+pub type StoreHealth = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What the judgement is made from.
+#[derive(Clone)]
+pub struct Vitals {
+    /// Where everything stands.
+    pub board: Arc<Board>,
+    /// Whether records are being written.
+    pub store: StoreHealth,
+    /// The state folder, which must be writable.
+    pub state_dir: PathBuf,
+}
+
+impl std::fmt::Debug for Vitals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vitals").field("state_dir", &self.state_dir).finish_non_exhaustive()
+    }
+}
+
+impl Vitals {
+    /// Why the launcher is not healthy; how a tenant's process is doing never makes it so.
+    pub fn problems(&self, now: Moment) -> Vec<String> {
+        let mut problems = Vec::new();
+        let still = self.board.since_last_turn(now);
+        if still > STANDSTILL {
+            problems.push(format!("the loop has not turned for {} s", still.as_secs()));
+        }
+        for root in &self.board.desired().roots {
+            for condition in root.conditions.iter().filter(|condition| condition.kind == "ScanFailed") {
+                problems.push(format!("{} cannot be scanned: {}", root.path.display(), condition.message));
+            }
+        }
+        if let Err(cause) = rustix::fs::access(&self.state_dir, rustix::fs::Access::WRITE_OK) {
+            problems.push(format!("the state folder {} cannot be written: {cause}", self.state_dir.display()));
+        } else if let Some(reason) = (self.store)() {
+            problems.push(format!("records cannot be written: {reason}"));
+        }
+        problems
+    }
+
+    /// What the launcher still has to learn before it knows everything it needs to decide; empty when it is ready.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let mut waiting_for = Vec::new();
+        if !self.board.adopted() {
+            waiting_for.push("taking over what the last launcher left".to_owned());
+        }
+        let desired = self.board.desired();
+        if desired.roots.is_empty() {
+            waiting_for.push("the first scan of the desired folders".to_owned());
+        }
+        for root in desired.roots.iter().filter(|root| !root.ready) {
+            let why: Vec<&str> = root.conditions.iter().map(|condition| condition.message.as_str()).collect();
+            let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+            waiting_for.push(format!("the first complete scan of {}{why}", root.path.display()));
+        }
+        waiting_for
+    }
+}
+
+/// How many instances there are of each level, by the names that earlier versions print.
+pub fn distribution(statuses: &[Arc<KeyStatus>]) -> BTreeMap<&'static str, usize> {
+    let mut distribution = BTreeMap::from([("None", 0), ("Namespace", 0), ("Session", 0)]);
+    for status in statuses {
+        *distribution.entry(level_name(status.isolation)).or_default() += 1;
+    }
+    distribution
+}
+
+const fn level_name(level: IsolationLevel) -> &'static str {
+    match level {
+        IsolationLevel::None => "None",
+        IsolationLevel::Namespace => "Namespace",
+        IsolationLevel::Session => "Session",
+    }
+}
+
+/// How long the process of a key has been running; zero when none runs.
+pub fn uptime(status: &KeyStatus, now: Moment) -> Duration {
+    let started = status.started_at_boot_seconds.map(Duration::try_from_secs_f64).and_then(Result::ok);
+    started.map_or(Duration::ZERO, |started| now.since_boot.saturating_sub(started))
+}
