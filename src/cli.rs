@@ -6,6 +6,7 @@ mod check;
 mod confirm_prune;
 mod init;
 mod plan;
+pub mod prismctl;
 mod run;
 mod schema;
 

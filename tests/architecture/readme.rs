@@ -5,6 +5,8 @@ use std::fs;
 
 const COMMANDS: &[&str] = &["check", "confirm-prune", "init", "plan", "run", "schema"];
 
+const CLIENT_COMMANDS: &[&str] = &["completions", "events", "health", "man", "manifests", "pattern", "plan"];
+
 fn read(path: &str) -> String {
     fs::read_to_string(crate::repository().join(path)).unwrap()
 }
@@ -59,12 +61,23 @@ fn every_command_of_the_readme_exists() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the daemon itself is asked for its usage")]
+fn every_command_of_the_client_is_in_the_readme_and_no_other() {
+    let readme = read("README.md");
+    let named: Vec<_> = words_after(&readme, "prismctl").into_iter().collect();
+    assert_eq!(named, CLIENT_COMMANDS);
+}
+
+#[test]
 fn every_command_explains_itself() {
-    for command in COMMANDS {
-        let daemon = std::process::Command::new(env!("CARGO_BIN_EXE_pattern-launcher"));
-        let output = { daemon }.args([command, "--help"]).output().unwrap();
-        assert!(output.status.success(), "pattern-launcher {command} --help: {output:?}");
+    explain(env!("CARGO_BIN_EXE_pattern-launcher"), COMMANDS);
+    explain(env!("CARGO_BIN_EXE_prismctl"), CLIENT_COMMANDS);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program itself is asked for its usage")]
+fn explain(program: &str, commands: &[&str]) {
+    for command in commands {
+        let output = std::process::Command::new(program).args([command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "{program} {command} --help: {output:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("Usage:"), "{command}");
     }
 }
