@@ -22,7 +22,7 @@ pub use pattern::{
     HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,
 };
 pub use policy::Policy;
-pub use run::{Circuit, ExitReason, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress};
+pub use run::{Circuit, ExitReason, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress, Suspension};
 pub use secret::Secret;
-pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, VerdictStatus};
+pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, SuspensionStatus, VerdictStatus};
 pub use time::{BootId, Moment};

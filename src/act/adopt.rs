@@ -175,8 +175,7 @@ fn unverifiable(record: &RunRecord, cause: &str) -> Error {
     .with("run", record.run)
     .because(cause)
     .suggest(format!(
-        "look at it with ps -o pid,lstart,user,args -p {pid}; when it is not {} any more, or has been ended, stop \
-             the launcher and remove the run's record from its state folder",
+        "look at it with ps -o pid,lstart,user,args -p {pid}, and end it if it is still {}",
         record.key
     ))
 }

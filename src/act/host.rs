@@ -179,6 +179,9 @@ impl Host {
             Effect::DropRun { key, run } => self.drop_run(&key, run),
             Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
+            Effect::Abandon { file_name, except } => self.abandon(file_name, except),
+            // The desired side owns the files: the loop passes this on.
+            Effect::Expire { .. } => {}
             Effect::Note(note) => print(&note),
         }
     }
@@ -193,6 +196,17 @@ impl Host {
         self.shared.leave.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+    }
+
+    fn abandon(&self, file_name: String, except: Option<RunId>) {
+        let shared = Arc::clone(&self.shared);
+        drop(self.shared.tasks.spawn(async move {
+            let records = Arc::clone(&shared.records);
+            let aside = shared.blocking(move || records.abandon_runs(&file_name, except)).await;
+            if let Err(error) = aside {
+                tracing::error!(%error, "a record that was given up could not be set aside; it blocks its key again after a restart");
+            }
+        }));
     }
 
     fn run(&self, key: &Key, run: RunId) -> Run {
@@ -252,7 +266,7 @@ fn raise_open_files() -> u64 {
 
 /// The one place where what the loop says becomes a log line.
 fn print(note: &Note) {
-    let Note { level, key, run, message, reason } = note;
+    let Note { level, key, run, message, reason, by: _ } = note;
     let run = run.map(tracing::field::display);
     match level {
         NoteLevel::Info => tracing::info!(%key, run, reason, "{message}"),

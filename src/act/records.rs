@@ -120,6 +120,12 @@ impl Records {
         self.runs.save(record)
     }
 
+    /// Sets aside what the last launcher left of a key, so that nothing reads it any more: it is kept under its name with
+    /// `.abandoned` added. The record of the run `except` stays.
+    pub fn abandon_runs(&self, key_file_name: &str, except: Option<RunId>) -> Result<()> {
+        self.runs.abandon(key_file_name, except)
+    }
+
     /// Removes the record of a run; one that is not there is no error.
     pub fn drop_run(&self, key: &Key, run: RunId) -> Result<()> {
         self.runs.remove(key, run)

@@ -301,6 +301,12 @@ mod tests {
             circuit_open: false,
             last_error: Some("a\nline".to_owned()),
             declared_at: None,
+            api_managed: false,
+            asked_by: None,
+            suspension: None,
+            expires_at_boot_seconds: None,
+            failure: None,
+            declared: None,
             verdict: VerdictStatus {
                 action: "none".to_owned(),
                 reason: "in sync".to_owned(),

@@ -55,5 +55,5 @@ fn stuck(cgroup: &RunCgroup) -> Error {
     Error::new(Code::TerminationFailed, "Processes of an earlier launcher have no record and cannot be ended")
         .with("cgroup", &path)
         .with("pids", pids.join(" "))
-        .suggest(format!("see what they wait for (cat {path}/cgroup.procs), then restart the launcher"))
+        .suggest(format!("see what they wait for (cat {path}/cgroup.procs)"))
 }

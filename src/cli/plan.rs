@@ -92,7 +92,12 @@ fn present(verdicts: &[(Key, Verdict)], problems: &[Error]) -> Answer {
 /// Whether carrying the action out changes something that runs or is remembered.
 const fn is_change(action: Action) -> bool {
     match action {
-        Action::Launch | Action::Terminate(_) | Action::Kill | Action::Forget => true,
+        Action::Launch
+        | Action::Terminate(_)
+        | Action::Kill
+        | Action::Forget
+        | Action::Resume
+        | Action::Expire => true,
         Action::Nothing | Action::Settle => false,
     }
 }
@@ -107,7 +112,12 @@ const fn is_worth_a_row(verdict: &Verdict) -> bool {
 const fn word(action: Action) -> &'static str {
     match action {
         Action::Nothing | Action::Settle => "wait",
-        Action::Launch | Action::Terminate(_) | Action::Kill | Action::Forget => action.as_str(),
+        Action::Launch
+        | Action::Terminate(_)
+        | Action::Kill
+        | Action::Forget
+        | Action::Resume
+        | Action::Expire => action.as_str(),
     }
 }
 

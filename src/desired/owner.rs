@@ -113,6 +113,7 @@ mod tests {
                     resources: Resources::default(),
                 },
                 state,
+                ttl: None,
             },
             origin: Origin { root, file: file.into(), line: 1, api_managed },
         }

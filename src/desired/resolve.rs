@@ -30,7 +30,7 @@ pub fn resolve(spec: &InstanceSpec, manifest: &Manifest, defaults: &Defaults, or
         key: isolation.key(&manifest.name),
         pattern: manifest.name.clone(),
         isolation,
-        content: Content { launch: Arc::new(launch), supervision, state: spec.state },
+        content: Content { launch: Arc::new(launch), supervision, state: spec.state, ttl: spec.ttl },
         origin,
     })
 }

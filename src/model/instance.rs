@@ -36,6 +36,23 @@ pub struct Content {
     pub supervision: Supervision,
     /// Whether it should run.
     pub state: DesiredState,
+    /// It ends this long after the last launch that named it; launched instances only. A change of it restarts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::optional_duration")]
+    pub ttl: Option<Duration>,
+}
+
+impl Content {
+    /// By how much a `ttl` may be exceeded: a tenth of it, and no more than ten seconds. A renewal that came this shortly
+    /// after the last recorded one need not be recorded, and still nothing ends too early.
+    pub fn ttl_slack(ttl: Duration) -> Duration {
+        (ttl / 10).min(Duration::from_secs(10))
+    }
+
+    /// Whether the two differ in nothing but their `ttl`.
+    pub fn same_but_for_ttl(&self, other: &Self) -> bool {
+        let Self { launch, supervision, state, ttl: _ } = self;
+        *launch == other.launch && *supervision == other.supervision && *state == other.state
+    }
 }
 
 /// What a process is started from.

@@ -1,11 +1,15 @@
 //! What is remembered about a key, and about one lifetime of its process. Both are written to disk.
 
+use super::caller::Caller;
 use super::id::{Generation, Key, RunId};
-use super::instance::{Instance, Ports, StartSpec, Supervision};
+use super::instance::{Content, Instance, Ports, StartSpec, Supervision};
 use super::time::{BootId, Moment};
+use super::units;
+use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is remembered about a key for as long as it is declared. Survives the launcher and the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,10 +33,10 @@ pub struct Memory {
     /// The run ended in a way its restart policy accepts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Finished>,
-    /// The last failure, as printed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Starts after a failure since it was declared; replacing what has changed is none.
+    /// The last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "last_error::deserialize")]
+    pub last_error: Option<Error>,
+    /// Restarts since it was declared: after a failure, or because somebody asked. Replacing what has changed is none.
     #[serde(default)]
     pub restarts: u32,
     /// Whether its process was replaced by a rollout and has not been healthy since.
@@ -41,6 +45,15 @@ pub struct Memory {
     /// The last run whose end, or whose failure, has been counted: it is never counted twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<RunId>,
+    /// Who launched it, or asked for its last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Caller>,
+    /// Set while it is stopped by request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
+    /// The last recorded launch of it: its `ttl` counts from then. `None` without a `ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed: Option<Moment>,
 }
 
 impl Memory {
@@ -58,7 +71,85 @@ impl Memory {
             restarts: 0,
             rollout: Rollout::None,
             ended: None,
+            asked_by: None,
+            suspension: None,
+            renewed: None,
         }
+    }
+
+    /// When its `ttl` ends it: what somebody launched, and nobody has launched again for that long and the slack.
+    pub fn expires(&self) -> Option<Moment> {
+        let ttl = self.instance.content.ttl.filter(|_| self.instance.origin.api_managed)?;
+        Some(self.renewed?.after(ttl.saturating_add(Content::ttl_slack(ttl))))
+    }
+}
+
+/// A stop by request, which holds whatever the files say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// For people.
+    pub reason: String,
+    /// Who asked.
+    pub by: Caller,
+    /// Since when.
+    pub since: Moment,
+    /// When it ends by itself; `None` is when it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    /// For how long it was asked for: after a restart of the machine it lasts that long again.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::optional_duration")]
+    pub lasting: Option<Duration>,
+}
+
+/// Reads the last failure: an error, or the printed error that earlier launchers wrote.
+mod last_error {
+    use crate::error::{Code, Error};
+    use serde::de::value::{Error as Unknown, StrDeserializer};
+    use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+    use std::fmt;
+
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Option<Error>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an error, or a printed error")
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_any(self)
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(printed(text)))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Error::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    /// The error prints as it did; its parts are all in the message.
+    fn printed(text: &str) -> Error {
+        let parts = text.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+        let known = parts.and_then(|(code, message)| {
+            let code = Code::deserialize(StrDeserializer::<Unknown>::new(code)).ok()?;
+            Some(Error::new(code, message))
+        });
+        known.unwrap_or_else(|| Error::new(Code::InternalError, text))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Error>, D::Error> {
+        deserializer.deserialize_option(Either)
     }
 }
 

@@ -1,10 +1,15 @@
-//! What anyone may read: the published view of each key and of the desired directories. No secrets are in here.
+//! What anyone may read: the published view of each key and of the desired directories. No secrets are in what is written
+//! of it.
 
 use super::id::{Generation, Key, RunId};
-use super::instance::{DesiredState, Ports};
+use super::instance::{DesiredState, Instance, Ports};
 use super::isolation::IsolationLevel;
+use super::time::Moment;
+use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The state of an instance, as the contract names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,7 +21,7 @@ pub enum ProcessState {
     Running,
     /// Its process is being ended.
     Terminating,
-    /// Declared as stopped, and nothing of it lives.
+    /// Stopped or suspended, and nothing of it lives.
     Terminated,
     /// Its circuit is open, or its key is blocked.
     Failed,
@@ -116,11 +121,52 @@ pub struct KeyStatus {
     /// Where it is declared: `file:line`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_at: Option<String>,
+    /// Whether it was launched, rather than declared by a person's file.
+    #[serde(default)]
+    pub api_managed: bool,
+    /// Who launched it, or asked for its last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
+    /// Set while it is stopped by request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<SuspensionStatus>,
+    /// Seconds after boot at which its `ttl` ends it, unless it is launched again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_boot_seconds: Option<f64>,
     /// What was decided, and why.
     pub verdict: VerdictStatus,
     /// What is not as it should be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// The last failure with its parts; `last_error` is how it prints. Not written.
+    #[serde(skip)]
+    pub failure: Option<Error>,
+    /// The wish; `None` when nothing declares it any more. It holds secrets and is not written.
+    #[serde(skip)]
+    pub declared: Option<Arc<Instance>>,
+}
+
+impl KeyStatus {
+    /// Whether a launch of it at `now` has to be recorded to renew its `ttl`. One that follows shortly upon the last
+    /// recorded one is covered by the slack.
+    pub fn wants_renewal(&self, now: Moment) -> bool {
+        let ttl = self.declared.as_ref().and_then(|instance| instance.content.ttl);
+        let (Some(ttl), Some(expires)) = (ttl, self.expires_at_boot_seconds) else { return false };
+        // What is left is less than the ttl itself, so the slack since the last renewal is used up.
+        Duration::try_from_secs_f64(expires).is_ok_and(|expires| expires.saturating_sub(now.since_boot) <= ttl)
+    }
+}
+
+/// A stop by request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuspensionStatus {
+    /// For people, as it was given.
+    pub reason: String,
+    /// Who asked.
+    pub by: String,
+    /// Seconds after boot at which it ends by itself; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at_boot_seconds: Option<f64>,
 }
 
 /// How reading the desired directories went.

@@ -3,7 +3,7 @@
 use super::event::ProbeOutcome;
 use super::state::Health;
 use crate::error::Error;
-use crate::model::{Circuit, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy};
+use crate::model::{Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy};
 use crate::plan::backoff;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub enum AfterFailure {
 
 /// Counts one failure: the streak grows, and the circuit opens at `max_errors` or stays open after a failed trial.
 pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) -> AfterFailure {
-    memory.last_error = Some(error.to_string());
+    memory.last_error = Some(error.clone());
     if memory.instance.content.supervision.restart == RestartPolicy::Never {
         memory.finished = Some(Finished { exit: ExitReason::Unknown });
         return AfterFailure::Finished;
@@ -51,18 +51,49 @@ pub const fn accepts(policy: RestartPolicy, exit: ExitReason) -> bool {
     }
 }
 
-/// Takes over a new wish. The generation grows if and only if the content differs; a changed wish is a fresh start:
-/// streak, backoff, circuit and end are forgotten. Returns whether it differed.
-pub fn declare(memory: &mut Memory, instance: Arc<Instance>) -> bool {
-    let changed = memory.instance.content != instance.content;
-    memory.instance = instance;
+/// Takes over a new wish. The generation grows if and only if the content differs; a changed wish is a fresh start,
+/// unless only its `ttl` has changed: streak, backoff, circuit and end are forgotten. Returns whether it differed.
+pub fn declare(memory: &mut Memory, instance: Arc<Instance>, now: Moment) -> bool {
+    let before = std::mem::replace(&mut memory.instance, instance);
+    let content = &memory.instance.content;
+    let changed = before.content != *content;
+    let afresh = !before.content.same_but_for_ttl(content);
+    if !memory.instance.origin.api_managed {
+        (memory.asked_by, memory.renewed) = (None, None);
+    } else if content.ttl.is_none() {
+        memory.renewed = None;
+    } else if before.content.ttl.is_none() || memory.renewed.is_none() {
+        memory.renewed = Some(now);
+    }
     if changed {
         memory.generation = memory.generation.next();
+    }
+    if afresh {
         forgive(memory);
         memory.finished = None;
         memory.last_error = None;
     }
     changed
+}
+
+/// Takes over the wish for a key that was ended by request: it is as if it had never been declared, apart from its ports,
+/// its generation, and what its last run still has to be counted as.
+pub fn declare_again(memory: &mut Memory, instance: Arc<Instance>, now: Moment) {
+    declare(memory, instance, now);
+    let fresh = Memory::new(Arc::clone(&memory.instance));
+    let Memory { generation, ports, ended, renewed, .. } = *memory;
+    *memory = Memory { generation, ports, ended, renewed: renewed.and(Some(now)), ..fresh };
+}
+
+/// Notes a launch for the `ttl`, unless the last that was noted is so recent that the slack covers this one. Returns
+/// whether it was noted.
+pub fn renew(memory: &mut Memory, now: Moment) -> bool {
+    let Some(ttl) = memory.instance.content.ttl.filter(|_| memory.instance.origin.api_managed) else { return false };
+    let covered = memory.renewed.is_some_and(|at| now.since(at) < Content::ttl_slack(ttl));
+    if !covered {
+        memory.renewed = Some(now);
+    }
+    !covered
 }
 
 /// Ends the streak and closes the circuit.

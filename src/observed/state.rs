@@ -13,6 +13,8 @@ pub struct Observed {
     pub phase: Phase,
     /// Why nothing may be started beside what a record of the key names; `None` in the ordinary case.
     pub blocked: Option<Error>,
+    /// When the removal of its file was last asked for, because its `ttl` is over.
+    pub expiring: Option<Moment>,
 }
 
 /// What of a key lives.
@@ -124,17 +126,12 @@ impl Health {
 impl Observed {
     /// A key of which nothing lives.
     pub const fn idle(memory: Memory) -> Self {
-        Self { memory, phase: Phase::Idle, blocked: None }
+        Self { memory, phase: Phase::Idle, blocked: None, expiring: None }
     }
 
     /// The run that lives, if one does.
     pub fn run(&self) -> Option<RunId> {
-        match &self.phase {
-            Phase::Idle => None,
-            Phase::Starting(start) => Some(start.run),
-            Phase::Running(run) => Some(run.record.run),
-            Phase::Ending(ending) => Some(ending.record.run),
-        }
+        self.phase.run()
     }
 }
 
@@ -174,6 +171,16 @@ impl RunView {
 }
 
 impl Phase {
+    /// The run that lives, if one does.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Idle => None,
+            Self::Starting(start) => Some(start.run),
+            Self::Running(run) => Some(run.record.run),
+            Self::Ending(ending) => Some(ending.record.run),
+        }
+    }
+
     /// The run that lives, as it shows itself.
     pub fn view(&self) -> Option<RunView> {
         match self {

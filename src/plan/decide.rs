@@ -1,9 +1,13 @@
 //! The decision for one key: what is wished for against what is observed, now.
 
 use super::verdict::{Action, Drift, Reason, StopCause, Verdict};
-use crate::model::{Circuit, DesiredState, Memory, Moment, Policy, StartSpec};
+use crate::model::{Circuit, DesiredState, Memory, Moment, Policy, StartSpec, Suspension};
 use crate::observed::{Observed, Phase, Run};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the removal of an expired file is given before it is asked for again: it takes two syncs of a disk.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is wished for a key, apart from the content of the wish, which its memory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,26 @@ pub enum Wish {
 
 /// Decides what to do about one key now.
 pub fn decide(wish: Wish, observed: &Observed, policy: &Policy, now: Moment) -> Verdict {
+    let verdict = decide_phase(wish, observed, policy, now);
+    match observed.memory.expires() {
+        Some(at) if wish == Wish::Declared && now.reached(at) => decide_expired(verdict, observed.expiring, now),
+        Some(at) if wish == Wish::Declared => verdict.no_later_than(at),
+        Some(_) | None => verdict,
+    }
+}
+
+/// What to do about a key whose `ttl` is over, in place of `verdict`. Until its file is gone it is treated as declared,
+/// except that nothing is started.
+fn decide_expired(verdict: Verdict, asked: Option<Moment>, now: Moment) -> Verdict {
+    match (verdict.action, asked.map(|at| at.after(EXPIRE_AGAIN))) {
+        (Action::Kill, _) => verdict,
+        (Action::Launch, Some(again)) if !now.reached(again) => Verdict::wait(Reason::Expired, again),
+        (_, Some(again)) if !now.reached(again) => verdict.no_later_than(again),
+        (_, Some(_) | None) => Verdict::act(Action::Expire, Reason::Expired),
+    }
+}
+
+fn decide_phase(wish: Wish, observed: &Observed, policy: &Policy, now: Moment) -> Verdict {
     match &observed.phase {
         Phase::Idle => decide_idle(wish, observed, now),
         Phase::Starting(_) => Verdict::nothing(Reason::StartUnderWay),
@@ -50,6 +74,9 @@ fn decide_idle(wish: Wish, observed: &Observed, now: Moment) -> Verdict {
 
 /// A declared key of which nothing lives.
 fn decide_start(memory: &Memory, now: Moment) -> Verdict {
+    if let Some(suspension) = &memory.suspension {
+        return decide_suspended(suspension, now);
+    }
     if memory.instance.content.state == DesiredState::Stopped {
         return Verdict::nothing(Reason::Stopped);
     }
@@ -69,6 +96,15 @@ fn decide_start(memory: &Memory, now: Moment) -> Verdict {
     }
 }
 
+/// A suspended key of which nothing lives.
+fn decide_suspended(suspension: &Suspension, now: Moment) -> Verdict {
+    match suspension.until {
+        Some(at) if now.reached(at) => Verdict::act(Action::Resume, Reason::SuspensionOver),
+        Some(at) => Verdict::wait(Reason::suspended(suspension), at),
+        None => Verdict::nothing(Reason::suspended(suspension)),
+    }
+}
+
 fn decide_running(wish: Wish, memory: &Memory, run: &Run, policy: &Policy, now: Moment) -> Verdict {
     if let Some(stop) = run.record.stop {
         return if run.killing {
@@ -85,6 +121,13 @@ fn decide_running(wish: Wish, memory: &Memory, run: &Run, policy: &Policy, now: 
         Wish::Withdrawn => stop(StopCause::Removed),
         Wish::Unclaimed => Verdict::nothing(Reason::AwaitingScan),
         Wish::Declared | Wish::Restored => {
+            if let Some(suspension) = &memory.suspension {
+                return if suspension.until.is_some_and(|at| now.reached(at)) {
+                    Verdict::act(Action::Resume, Reason::SuspensionOver)
+                } else {
+                    stop(StopCause::Suspended)
+                };
+            }
             if memory.instance.content.state == DesiredState::Stopped {
                 return stop(StopCause::Stopped);
             }

@@ -2,7 +2,7 @@
 //!
 //! Effects of one key are carried out in the order in which they are given. The loop never waits for one.
 
-use crate::model::{HealthCheck, Instance, Key, Memory, Ports, RunId, RunRecord, StopSignal};
+use crate::model::{Caller, HealthCheck, Instance, Key, Memory, Ports, RunId, RunRecord, StopSignal};
 use std::sync::Arc;
 
 /// Something to be done.
@@ -68,6 +68,19 @@ pub enum Effect {
         /// Which run.
         run: RunId,
     },
+    /// Have the launched file of a key removed: its `ttl` is over. The desired side answers by withdrawing the key. Asked
+    /// again after a while when it has not.
+    Expire {
+        /// Which.
+        key: Key,
+    },
+    /// Set the records aside that block a key. Nothing is signalled, and what they name is not looked after any more.
+    Abandon {
+        /// [`Key::file_name`] of the key.
+        file_name: String,
+        /// The run of the key that lives and is looked after: its record stays.
+        except: Option<RunId>,
+    },
     /// Tell people.
     Note(Note),
 }
@@ -98,6 +111,8 @@ pub struct Note {
     pub message: &'static str,
     /// Why, as a sentence or as a printed error.
     pub reason: String,
+    /// Who asked for it, where somebody did.
+    pub by: Option<Caller>,
 }
 
 /// How much a note matters.

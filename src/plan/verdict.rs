@@ -1,6 +1,7 @@
 //! What is decided for a key, and why: also when the decision is to do nothing.
 
-use crate::model::{Key, Moment};
+use crate::error::Error;
+use crate::model::{Key, Moment, Suspension};
 use std::fmt;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub struct Verdict {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// When to look again even if nothing happens.
+    /// When to look again even if nothing happens; it lies ahead.
     pub wake_at: Option<Moment>,
 }
 
@@ -24,6 +25,12 @@ impl Verdict {
     /// Nothing to do.
     pub const fn nothing(reason: Reason) -> Self {
         Self::act(Action::Nothing, reason)
+    }
+
+    /// The same, looked at again at `moment` at the latest.
+    #[must_use]
+    pub fn no_later_than(self, moment: Moment) -> Self {
+        Self { wake_at: Some(self.wake_at.map_or(moment, |at| at.earlier(moment))), ..self }
     }
 
     /// Nothing to do before `moment`.
@@ -47,6 +54,10 @@ pub enum Action {
     Settle,
     /// Nothing declares it and nothing of it lives: forget it.
     Forget,
+    /// Its suspension has lasted for as long as it was to: end it.
+    Resume,
+    /// Nobody has launched it again for as long as its `ttl` says: have its file removed.
+    Expire,
 }
 
 impl Action {
@@ -60,6 +71,8 @@ impl Action {
             Self::Kill => "kill",
             Self::Settle => "settle",
             Self::Forget => "forget",
+            Self::Resume => "resume",
+            Self::Expire => "expire",
         }
     }
 }
@@ -71,6 +84,10 @@ pub enum StopCause {
     Removed,
     /// It is declared as stopped.
     Stopped,
+    /// It is suspended.
+    Suspended,
+    /// Somebody asked for a restart.
+    Restart,
     /// It runs from something else than what is declared.
     Drift(Drift),
     /// It was not healthy within its `startup_timeout`: a failure.
@@ -86,6 +103,8 @@ impl fmt::Display for StopCause {
         f.write_str(match self {
             Self::Removed => "nothing declares it any more",
             Self::Stopped => "it is declared as stopped",
+            Self::Suspended => "it is suspended",
+            Self::Restart => "a restart was asked for",
             Self::Drift(Drift::Pattern) => "its manifest or executable has changed",
             Self::Drift(Drift::Instance) => "its config or slots have changed",
             Self::StartupTimeout => "it was not healthy within its startup_timeout",
@@ -130,6 +149,17 @@ pub enum Reason {
     Finished,
     /// It is declared as stopped and nothing of it runs.
     Stopped,
+    /// It is suspended and nothing of it runs.
+    Suspended {
+        /// By whom.
+        by: String,
+        /// Why, made safe to print; it may be empty.
+        reason: String,
+    },
+    /// Its suspension has lasted for as long as it was to.
+    SuspensionOver,
+    /// Its `ttl` is over, and its file is being removed.
+    Expired,
     /// A start is under way.
     StartUnderWay,
     /// It has to end, for this cause.
@@ -159,6 +189,13 @@ pub enum Reason {
     HeldByPattern(Key),
 }
 
+impl Reason {
+    /// It is suspended.
+    pub fn suspended(suspension: &Suspension) -> Self {
+        Self::Suspended { by: suspension.by.to_string(), reason: Error::echo(&suspension.reason) }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -177,6 +214,10 @@ impl fmt::Display for Reason {
             Self::TrialDue => f.write_str("its circuit is open and a trial is due"),
             Self::Finished => f.write_str("it has ended as its restart policy accepts"),
             Self::Stopped => f.write_str("it is declared as stopped and nothing of it runs"),
+            Self::Suspended { by, reason } if reason.is_empty() => write!(f, "suspended by {by}"),
+            Self::Suspended { by, reason } => write!(f, "suspended by {by}: {reason}"),
+            Self::SuspensionOver => f.write_str("its suspension is over"),
+            Self::Expired => f.write_str("its ttl is over"),
             Self::StartUnderWay => f.write_str("its start is under way"),
             Self::Ending(cause) => write!(f, "{cause}"),
             Self::Grace(left) => write!(f, "it was asked to end and has {} left", seconds(*left)),

@@ -43,7 +43,7 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
         key: isolation.key(&pattern),
         pattern,
         isolation,
-        content: Content { launch, supervision, state: DesiredState::Running },
+        content: Content { launch, supervision, state: DesiredState::Running, ttl: None },
         origin: Origin { root: folder.to_owned(), file: "a.yaml".into(), line: 1, api_managed: false },
     })
 }

@@ -1,6 +1,6 @@
 //! The engine of the loop: all state of all keys, without I/O, without a clock, without chance.
 //!
-//! Events go in ([`Engine::handle`]), effects come out ([`Engine::pass`]). Between the two, each key that something
+//! Events and what somebody asks for go in ([`Engine::handle`], [`Engine::ask`]), effects come out ([`Engine::pass`]). Between the two, each key that something
 //! happened to is decided once, whatever happened to it: a pass is told nothing about what changed. What an event costs
 //! does not grow with the number of keys: dirty keys are in a queue that holds each once, deadlines in one ordered set,
 //! and only [`Engine::resync`] visits all.
@@ -8,8 +8,11 @@
 //! The shell around it (`reconciler`) and the simulated world (`testing`) drive the same engine.
 
 mod admit;
+mod ask;
+mod desire;
 mod enact;
 mod handle;
+mod refusal;
 mod restore;
 mod status;
 
@@ -65,6 +68,10 @@ struct Entry {
     verdict: Verdict,
     wake: Option<Duration>,
     memory_changed: bool,
+    /// Ended by request: should it be declared again before it is forgotten, nothing of what is remembered counts.
+    ended: bool,
+    /// A run that was ended by request before it was executed, and the longest grace period it may still have.
+    doomed: Option<(RunId, Option<Duration>)>,
 }
 
 /// How much time the processes are given when the launcher ends.
@@ -96,6 +103,8 @@ impl Entry {
             verdict: Verdict::nothing(Reason::AwaitingScan),
             wake: None,
             memory_changed: false,
+            ended: false,
+            doomed: None,
         }
     }
 }
@@ -238,7 +247,7 @@ impl Engine {
             self.starts.unwant(key);
         }
         if let Err(reason) = self.admit(key, verdict.action) {
-            verdict = Verdict::nothing(reason);
+            verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(reason) };
         }
         let action = verdict.action;
         if action == Action::Launch {
@@ -247,10 +256,12 @@ impl Engine {
         self.set_verdict(key, verdict);
         match action {
             Action::Nothing | Action::Launch => {}
-            Action::Terminate(cause) => self.stop(key, cause, now, dice),
+            Action::Terminate(cause) => self.stop(key, cause, None, now, dice),
             Action::Kill => self.kill(key),
             Action::Settle => self.settle(key),
             Action::Forget => self.forget(key),
+            Action::Resume => self.resume_by_itself(key),
+            Action::Expire => self.expire(key, now),
         }
         self.settle_books(key, mark);
     }

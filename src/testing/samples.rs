@@ -43,6 +43,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
                 resources: Resources::default(),
             },
             state: DesiredState::Running,
+            ttl: None,
         },
         origin: Origin { root: "/desired".into(), file: format!("{tenant}.yaml").into(), line: 1, api_managed: false },
         pattern,

@@ -99,6 +99,7 @@ impl Program {
                 launch: Arc::new(StartSpec { pattern: revision, config }),
                 supervision,
                 state: DesiredState::Running,
+                ttl: None,
             },
             origin: Origin { root: "/desired".into(), file: "x.yaml".into(), line: 1, api_managed: false },
         };

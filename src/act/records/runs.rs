@@ -17,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the name of an unfinished file begins with.
 const TEMPORARY: &str = ".tmp-";
+/// What the name of a record ends with that a person gave up. It is kept for people, and removed by them.
+const ABANDONED: &str = ".abandoned";
 
 /// The folder of run records.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct RunFiles {
     folder: PathBuf,
     /// The revision that is on disk of each run, so that saving and removing need not list the folder.
     names: Mutex<HashMap<RunId, FileName>>,
+    /// What the last launcher left. Only this can be set aside: a run that was begun since is known.
+    left: Vec<FileName>,
 }
 
 /// The parts of a file's name, from longest-lived to shortest-lived.
@@ -60,7 +64,7 @@ impl RunFiles {
                 loaded.notices.push(unavailable("A file that is no longer needed cannot be removed", &path, &error));
             }
         }
-        Ok(Self { folder: folder.to_owned(), names: Mutex::new(found.names) })
+        Ok(Self { folder: folder.to_owned(), left: found.left, names: Mutex::new(found.names) })
     }
 
     pub(super) fn save(&self, record: &RunRecord) -> Result<()> {
@@ -103,6 +107,23 @@ impl RunFiles {
         Ok(())
     }
 
+    pub(super) fn abandon(&self, key: &str, except: Option<RunId>) -> Result<()> {
+        let except = except.map(|run| run.to_string());
+        for name in self.left.iter().filter(|name| name.key == key && Some(&name.run) != except.as_ref()) {
+            let path = self.folder.join(name.print());
+            let mut aside = path.clone().into_os_string();
+            aside.push(ABANDONED);
+            match std::fs::rename(&path, &aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(unavailable("The record of a run cannot be set aside", &path, &error));
+                }
+                // One that is gone blocks nothing.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// One write to a name that nothing reads, then a rename to a name that did not exist.
     fn write(&self, name: &FileName, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.folder.join(format!("{TEMPORARY}{}", name.run));
@@ -134,6 +155,7 @@ pub(super) fn read(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<(
 #[derive(Default)]
 struct Found {
     names: HashMap<RunId, FileName>,
+    left: Vec<FileName>,
     leftovers: Vec<PathBuf>,
 }
 
@@ -150,6 +172,9 @@ fn find(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<Found> {
         let entry = entry.map_err(cannot)?;
         let text = entry.file_name();
         let text = text.to_string_lossy();
+        if text.ends_with(ABANDONED) {
+            continue;
+        }
         if text.starts_with(TEMPORARY) {
             found.leftovers.push(entry.path());
         } else if let Some(name) = FileName::parse(&text) {
@@ -170,6 +195,7 @@ fn find(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<Found> {
         }
     }
     for name in latest.into_values() {
+        found.left.push(name.clone());
         take(folder, boot, name, loaded, &mut found);
     }
     Ok(found)
@@ -191,7 +217,7 @@ fn take(folder: &Path, boot: BootId, name: FileName, loaded: &mut Loaded, found:
         }
         Err(why) if name.boot == boot.to_string() => {
             let error = unreadable(&path, why).suggest(format!(
-                "find out whether a process of it lives (ps -eo pid,lstart,args), end it, then rm {} and restart the launcher",
+                "find out whether a process of it lives (ps -eo pid,lstart,args) and end it; the record is {}",
                 path.display()
             ));
             loaded.damaged.push((name.key, error));

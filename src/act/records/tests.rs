@@ -39,7 +39,7 @@ fn instance(tenant: usize) -> Arc<Instance> {
         key: isolation.key(&pattern),
         pattern,
         isolation,
-        content: Content { launch: Arc::new(launch), supervision, state: DesiredState::Running },
+        content: Content { launch: Arc::new(launch), supervision, state: DesiredState::Running, ttl: None },
         origin: Origin { root: "desired".into(), file: "a.yaml".into(), line: 1, api_managed: false },
     })
 }

@@ -51,6 +51,7 @@ impl Patterns for AnyPattern {
                     resources: crate::model::Resources::default(),
                 },
                 state: spec.state,
+                ttl: None,
             },
             origin,
         };

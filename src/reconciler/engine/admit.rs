@@ -31,7 +31,9 @@ impl Engine {
             | Action::Terminate(_)
             | Action::Kill
             | Action::Settle
-            | Action::Forget => Ok(()),
+            | Action::Forget
+            | Action::Resume
+            | Action::Expire => Ok(()),
         }
     }
 
@@ -84,7 +86,8 @@ impl Standing {
         let memory = &mut entry.observed.memory;
         let wanted = entry.claim == Claim::Declared
             && memory.instance.content.state == DesiredState::Running
-            && memory.finished.is_none();
+            && memory.finished.is_none()
+            && memory.suspension.is_none();
         let run = match &entry.observed.phase {
             Phase::Running(run) if run.record.stop.is_none() => Some(run),
             Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => None,

@@ -1,8 +1,9 @@
 //! What the engine does about a decision: it changes its own books and asks for effects.
 
+use super::refusal::{blockage, word};
 use super::{Claim, Engine, Pace};
 use crate::error::{Code, Error};
-use crate::model::{Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
+use crate::model::{Caller, Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
 use crate::observed::fold::{self, AfterFailure};
 use crate::observed::{Phase, Stage, Start};
 use crate::plan::{Drift, Effect, Note, NoteLevel, PrepareRequest, Reason, StopCause};
@@ -47,8 +48,16 @@ impl Engine {
         self.dirty.insert(key.clone());
     }
 
-    /// Begins a stop: it is on record before the signal is sent.
-    pub(super) fn stop(&mut self, key: &Key, cause: StopCause, now: Moment, dice: &mut dyn Dice) {
+    /// Begins a stop, with its own grace period or with `limit` if that is shorter: it is on record before the signal is
+    /// sent.
+    pub(super) fn stop(
+        &mut self,
+        key: &Key,
+        cause: StopCause,
+        limit: Option<Duration>,
+        now: Moment,
+        dice: &mut dyn Dice,
+    ) {
         if matches!(cause, StopCause::StartupTimeout | StopCause::Unhealthy) {
             self.fail_health(key, cause, now, dice);
         }
@@ -56,7 +65,8 @@ impl Engine {
         let Phase::Running(run) = &mut entry.observed.phase else { return };
         let memory = &mut entry.observed.memory;
         let supervision = &run.record.supervision;
-        let grace = if self.shutdown == Some(Pace::Hastened) { Duration::ZERO } else { supervision.grace_period };
+        let grace = supervision.grace_period.min(limit.unwrap_or(Duration::MAX));
+        let grace = if self.shutdown == Some(Pace::Hastened) { Duration::ZERO } else { grace };
         run.record.stop = Some(StopProgress { since: now, deadline: now.after(grace), signalled: false });
         let id = run.record.run;
         self.effects.push(Effect::StopProbe { key: key.clone(), run: id });
@@ -106,6 +116,8 @@ impl Engine {
             StopCause::Unhealthy
             | StopCause::Removed
             | StopCause::Stopped
+            | StopCause::Suspended
+            | StopCause::Restart
             | StopCause::Drift(_)
             | StopCause::Shutdown => (
                 Code::HealthCheckFailed,
@@ -151,6 +163,26 @@ impl Engine {
         self.dirty.insert(key.clone());
     }
 
+    /// Ends a suspension that has lasted for as long as it was to.
+    pub(super) fn resume_by_itself(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.observed.memory.suspension = None;
+        entry.memory_changed = true;
+        self.note(NoteLevel::Info, key, None, "resumed", Reason::SuspensionOver.to_string());
+        self.dirty.insert(key.clone());
+    }
+
+    /// Has the file of a key removed whose `ttl` is over.
+    pub(super) fn expire(&mut self, key: &Key, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let first = entry.observed.expiring.replace(now).is_none();
+        self.effects.push(Effect::Expire { key: key.clone() });
+        if first {
+            self.note(NoteLevel::Info, key, None, "launch expired", Reason::Expired.to_string());
+        }
+        self.dirty.insert(key.clone());
+    }
+
     /// Forgets a key of which nothing is left.
     pub(super) fn forget(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else { return };
@@ -175,7 +207,7 @@ impl Engine {
         let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
         if after == AfterFailure::CircuitOpened {
             let opened = circuit_error(key, memory, error, &log_file);
-            memory.last_error = Some(opened.to_string());
+            memory.last_error = Some(opened.clone());
             self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
             self.note(NoteLevel::Error, key, run, "circuit opened", opened.to_string());
         } else {
@@ -185,7 +217,7 @@ impl Engine {
     }
 
     /// Takes an exit that the restart policy accepts for the end.
-    pub(super) fn finish(&mut self, key: &Key, finished: Finished, error: Option<String>) {
+    pub(super) fn finish(&mut self, key: &Key, finished: Finished, error: Option<Error>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let memory = &mut entry.observed.memory;
         fold::forgive(memory);
@@ -202,8 +234,9 @@ impl Engine {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.observed.phase = Phase::Idle;
             entry.stuck = None;
+            entry.doomed = None;
             if entry.observed.blocked.is_none() {
-                entry.observed.blocked = self.blocked.get(&key.file_name()).cloned();
+                entry.observed.blocked = blockage(&self.blocked, key);
             }
             if entry.claim == Claim::Unclaimed && self.complete {
                 entry.claim = Claim::Withdrawn;
@@ -220,7 +253,21 @@ impl Engine {
         message: &'static str,
         reason: String,
     ) {
-        self.effects.push(Effect::Note(Note { level, key: key.clone(), run, message, reason }));
+        self.effects.push(Effect::Note(Note { level, key: key.clone(), run, message, reason, by: None }));
+    }
+
+    /// Tells people that somebody asked for something.
+    pub(super) fn note_asked(
+        &mut self,
+        key: &Key,
+        run: Option<RunId>,
+        by: &Caller,
+        message: &'static str,
+        what: &str,
+    ) {
+        let reason = if what.is_empty() { format!("{by} asked for it") } else { format!("{by} asked for it: {what}") };
+        let by = Some(by.clone());
+        self.effects.push(Effect::Note(Note { level: NoteLevel::Info, key: key.clone(), run, message, reason, by }));
     }
 
     pub(super) fn log_file(&self, key: &Key) -> String {
@@ -238,8 +285,10 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> E
         .with("declared_at", &memory.instance.origin)
         .because(error.summary())
         .suggest(format!(
-            "find out why with tail -n 20 {log_file}, then correct {} or {}: the change closes the circuit; {next}",
+            "find out why with tail -n 20 {log_file}, then correct {} or {}: the change closes the circuit, and so does \
+             prismctl pattern reset {}; {next}",
             memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
             memory.instance.origin,
+            word(key),
         ))
 }

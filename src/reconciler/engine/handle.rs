@@ -1,28 +1,28 @@
 //! What events do to the books of the engine. An event of a run that is not the key's own any more changes nothing.
 
-use super::{Claim, Dice, Engine, Entry};
+use super::{Claim, Dice, Engine};
 use crate::error::{Code, Error};
 use crate::model::{
-    Circuit, ExitReason, Finished, Instance, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord,
+    Circuit, ExitReason, Finished, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord,
 };
-use crate::observed::event::DesiredChange;
-use crate::observed::{Ending, Event, Health, Observed, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
+use crate::observed::{Ending, Event, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
 use crate::plan::decide::drift;
-use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason};
+use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason, StopCause};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
     /// Takes in one event. What follows from it comes out of the next [`Engine::pass`].
     pub fn handle(&mut self, event: Event, now: Moment, dice: &mut dyn Dice) {
         let mark = self.effects.len();
         match event {
-            Event::Desired(change) => self.on_desired(change, now),
+            Event::Desired(change) => self.on_desired(change, now, dice),
             Event::Prepared { key, run, process } => {
                 self.on_prepared(&key, run, process);
                 self.touch(&key, mark);
             }
             Event::Started { key, run } => {
-                self.on_started(&key, run, now);
+                self.on_started(&key, run, now, dice);
                 self.touch(&key, mark);
             }
             Event::StartFailed { key, run, error } => {
@@ -56,84 +56,10 @@ impl Engine {
     }
 
     /// Writes what changed for a key and has it decided in the next pass.
-    fn touch(&mut self, key: &Key, mark: usize) {
+    pub(super) fn touch(&mut self, key: &Key, mark: usize) {
         self.settle_books(key, mark);
         self.dirty.insert(key.clone());
         self.changed.insert(key.clone());
-    }
-
-    fn on_desired(&mut self, change: DesiredChange, now: Moment) {
-        let DesiredChange { declared, withdrawn, conditions, status: _, attempted, complete, .. } = change;
-        for instance in declared {
-            let key = instance.key.clone();
-            let mark = self.effects.len();
-            self.declare(instance, now);
-            self.touch(&key, mark);
-        }
-        for key in withdrawn {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.claim = Claim::Withdrawn;
-            }
-            self.touch(&key, self.effects.len());
-        }
-        for (key, conditions) in conditions {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.conditions = conditions;
-            }
-            self.touch(&key, self.effects.len());
-        }
-        if (attempted && !self.attempted) || (complete && !self.complete) {
-            self.attempted |= attempted;
-            self.complete |= complete;
-            self.resync();
-        }
-    }
-
-    fn declare(&mut self, instance: Arc<Instance>, now: Moment) {
-        let key = instance.key.clone();
-        let Some(entry) = self.entries.get_mut(&key) else {
-            let mut observed = Observed::idle(Memory::new(instance));
-            observed.blocked = self.blocked.get(&key.file_name()).cloned();
-            let mut entry = Entry::new(observed, Claim::Declared);
-            entry.memory_changed = true;
-            self.entries.insert(key, entry);
-            return;
-        };
-        let before = entry.observed.memory.instance.origin.clone();
-        let changed = fold::declare(&mut entry.observed.memory, instance);
-        // A key that was withdrawn and has come back starts from its old memory: a file that is moved loses nothing.
-        entry.memory_changed |=
-            changed || before != entry.observed.memory.instance.origin || entry.claim == Claim::Unclaimed;
-        entry.claim = Claim::Declared;
-        if changed || matches!(entry.observed.phase, Phase::Running(_)) {
-            self.supervise(&key, now);
-        }
-    }
-
-    /// Lets a change of how a process is looked after take effect on the one that runs.
-    fn supervise(&mut self, key: &Key, now: Moment) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let memory = &entry.observed.memory;
-        let Phase::Running(run) = &mut entry.observed.phase else { return };
-        let content = &memory.instance.content;
-        // What it is started from has changed as well: it is replaced, and until then looked after as it was.
-        if run.record.launch != content.launch {
-            return;
-        }
-        if run.record.supervision == content.supervision && run.record.generation == memory.generation {
-            return;
-        }
-        let check_changed = run.record.supervision.healthcheck != content.supervision.healthcheck;
-        run.record.supervision = content.supervision.clone();
-        run.record.generation = memory.generation;
-        if let Some(stop) = &mut run.record.stop {
-            stop.deadline = stop.deadline.earlier(stop.since.after(content.supervision.grace_period));
-        }
-        self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
-        if check_changed && run.record.stop.is_none() {
-            run.health = run.health.asked_otherwise(content.supervision.healthcheck.as_ref(), now);
-            self.probe(key);
-        }
     }
 
     /// Begins probing the run of a key as its record says, or stops it.
@@ -160,8 +86,9 @@ impl Engine {
         let memory = &mut entry.observed.memory;
         match &mut entry.observed.phase {
             Phase::Starting(start) if start.run == run && matches!(start.stage, Stage::Preparing) => {
-                let same = start.instance.content == memory.instance.content;
-                if !(wanted && same && entry.claim == Claim::Declared) {
+                let same = start.instance.content.same_but_for_ttl(&memory.instance.content);
+                let doomed = entry.doomed.is_some_and(|(doomed, _)| doomed == run) || memory.suspension.is_some();
+                if doomed || !(wanted && same && entry.claim == Claim::Declared) {
                     start.stage = Stage::Discarding;
                     return self.effects.push(discard);
                 }
@@ -188,7 +115,7 @@ impl Engine {
         }
     }
 
-    fn on_started(&mut self, key: &Key, run: RunId, now: Moment) {
+    fn on_started(&mut self, key: &Key, run: RunId, now: Moment, dice: &mut dyn Dice) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Phase::Starting(start) = &entry.observed.phase else { return };
         let Stage::Committing(record) = &start.stage else { return };
@@ -210,6 +137,14 @@ impl Engine {
         // What was declared while it started may differ in how it is looked after.
         self.supervise(key, now);
         self.note(NoteLevel::Info, key, Some(run), "process started", reason);
+        if let Some((_, grace)) = self.take_doomed(key, run) {
+            self.stop(key, StopCause::Removed, grace, now, dice);
+        }
+    }
+
+    /// Whether a run was ended by request before it was executed, and with which grace period at the longest.
+    fn take_doomed(&mut self, key: &Key, run: RunId) -> Option<(RunId, Option<Duration>)> {
+        self.entries.get_mut(key)?.doomed.take_if(|(doomed, _)| *doomed == run)
     }
 
     fn on_start_failed(&mut self, key: &Key, run: RunId, error: &Error, now: Moment, dice: &mut dyn Dice) {
@@ -218,7 +153,9 @@ impl Engine {
         if start.run != run {
             return;
         }
-        let discarded = matches!(start.stage, Stage::Discarding);
+        // A start that is no longer wanted has failed at nothing.
+        let doomed = entry.doomed.take_if(|(doomed, _)| *doomed == run).is_some();
+        let discarded = doomed || matches!(start.stage, Stage::Discarding);
         if !discarded {
             entry.observed.memory.ended = Some(run);
             self.fail(key, error, now, dice);
@@ -300,7 +237,7 @@ impl Engine {
         if fold::accepts(restart, exit) {
             let clean = exit == ExitReason::Code(0);
             debug_assert!(clean || restart == RestartPolicy::Never);
-            self.finish(key, Finished { exit }, (!clean).then(|| error.to_string()));
+            self.finish(key, Finished { exit }, (!clean).then_some(error));
         } else {
             self.fail(key, &error, now, dice);
         }

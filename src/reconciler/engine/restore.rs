@@ -1,5 +1,6 @@
 //! Taking over what the last launcher left.
 
+use super::refusal::blockage;
 use super::{Claim, Dice, Engine, Entry};
 use crate::model::{Content, DesiredState, Instance, Isolation, Key, Memory, Moment, Origin, RunRecord};
 use crate::observed::{Health, Observed, Phase, Restored, RestoredRun, Run};
@@ -14,7 +15,8 @@ impl Engine {
     /// was, unless it was counted before. A key whose record cannot be verified is blocked.
     pub fn restore(&mut self, restored: Restored, now: Moment, dice: &mut dyn Dice) {
         let Restored { memories, runs } = restored;
-        for memory in memories {
+        for mut memory in memories {
+            begin_anew(&mut memory, now);
             let key = memory.instance.key.clone();
             if let Some(ports) = memory.ports {
                 self.ports.restore(&key, ports);
@@ -47,7 +49,7 @@ impl Engine {
         }
         for (key, entry) in &mut self.entries {
             if matches!(entry.observed.phase, Phase::Idle) {
-                entry.observed.blocked = self.blocked.get(&key.file_name()).cloned();
+                entry.observed.blocked = blockage(&self.blocked, key);
             }
         }
         let keys: Vec<Key> = self.entries.keys().cloned().collect();
@@ -85,6 +87,20 @@ impl Engine {
     }
 }
 
+/// What was to last for some time begins anew after a restart of the machine: how long that took cannot be known.
+fn begin_anew(memory: &mut Memory, now: Moment) {
+    if let Some(renewed) = &mut memory.renewed
+        && renewed.boot != now.boot
+    {
+        *renewed = now;
+    }
+    if let Some(suspension) = &mut memory.suspension
+        && suspension.until.is_some_and(|until| until.boot != now.boot)
+    {
+        suspension.until = suspension.lasting.map(|lasting| now.after(lasting));
+    }
+}
+
 /// What can be said of a key from the record of its run alone.
 fn unclaimed(record: &RunRecord) -> Memory {
     let instance = Instance {
@@ -95,6 +111,7 @@ fn unclaimed(record: &RunRecord) -> Memory {
             launch: Arc::clone(&record.launch),
             supervision: record.supervision.clone(),
             state: DesiredState::Running,
+            ttl: None,
         },
         origin: Origin { root: PathBuf::new(), file: PathBuf::new(), line: 0, api_managed: false },
     };

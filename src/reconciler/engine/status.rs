@@ -2,7 +2,7 @@
 
 use super::{Claim, Engine, Entry};
 use crate::model::{
-    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Moment, Ports, ProcessState, VerdictStatus,
+    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Memory, Moment, Ports, ProcessState, SuspensionStatus, VerdictStatus,
 };
 use crate::observed::{Phase, RunView};
 use crate::plan::Reason;
@@ -14,13 +14,15 @@ impl Engine {
         let memory = &entry.observed.memory;
         let run = entry.observed.phase.view();
         let ports: Option<Ports> = run.as_ref().map(|run| run.ports).or(memory.ports);
+        let declared = (entry.claim == Claim::Declared).then_some(&memory.instance);
+        let failure = entry.observed.blocked.as_ref().or(memory.last_error.as_ref());
         Some(KeyStatus {
             process_id: key.clone(),
             pattern_name: memory.instance.pattern.as_str().to_owned(),
             namespace: memory.instance.isolation.namespace().map(ToString::to_string).unwrap_or_default(),
             session_id: memory.instance.isolation.session().map(ToString::to_string).unwrap_or_default(),
             isolation: memory.instance.isolation.level(),
-            desired: (entry.claim == Claim::Declared).then_some(memory.instance.content.state),
+            desired: declared.map(|instance| instance.content.state),
             state: self.state(entry),
             healthy: matches!(&entry.observed.phase, Phase::Running(run) if run.record.stop.is_none() && run.health.is_healthy()),
             pid: run.as_ref().and_then(|run| run.pid),
@@ -34,14 +36,24 @@ impl Engine {
             error_count: memory.streak,
             restart_count: memory.restarts,
             circuit_open: memory.circuit != Circuit::Closed,
-            last_error: entry.observed.blocked.as_ref().map(ToString::to_string).or_else(|| memory.last_error.clone()),
-            declared_at: (entry.claim == Claim::Declared).then(|| memory.instance.origin.to_string()),
+            last_error: failure.map(ToString::to_string),
+            declared_at: declared.map(|instance| instance.origin.to_string()),
+            api_managed: declared.is_some_and(|instance| instance.origin.api_managed),
+            asked_by: memory.asked_by.as_ref().map(ToString::to_string),
+            suspension: memory.suspension.as_ref().map(|suspension| SuspensionStatus {
+                reason: suspension.reason.clone(),
+                by: suspension.by.to_string(),
+                ends_at_boot_seconds: suspension.until.map(|until| until.since_boot.as_secs_f64()),
+            }),
+            expires_at_boot_seconds: declared.and(memory.expires()).map(|at| at.since_boot.as_secs_f64()),
             verdict: VerdictStatus {
                 action: entry.verdict.action.as_str().to_owned(),
                 reason: entry.verdict.reason.to_string(),
                 looks_again_in_seconds: entry.verdict.wake_at.map(|at| now.until(at).as_secs_f64()),
             },
             conditions: self.conditions(entry),
+            failure: failure.cloned(),
+            declared: declared.cloned(),
         })
     }
 
@@ -54,7 +66,7 @@ impl Engine {
             Phase::Ending(_) => ProcessState::Terminating,
             Phase::Idle if entry.observed.blocked.is_some() => ProcessState::Failed,
             Phase::Idle if self.shutdown.is_some() || entry.claim != Claim::Declared => ProcessState::Terminated,
-            Phase::Idle if memory.instance.content.state == DesiredState::Stopped => ProcessState::Terminated,
+            Phase::Idle if is_off(memory) => ProcessState::Terminated,
             Phase::Idle if memory.finished.is_some() => ProcessState::Finished,
             Phase::Idle if matches!(memory.circuit, Circuit::Open { .. }) => ProcessState::Failed,
             Phase::Starting(_) | Phase::Idle => ProcessState::Starting,
@@ -83,13 +95,16 @@ impl Engine {
     }
 }
 
+/// Whether nothing of it should run, by its file or by request.
+fn is_off(memory: &Memory) -> bool {
+    memory.suspension.is_some() || memory.instance.content.state == DesiredState::Stopped
+}
+
 fn observed_generation(entry: &Entry, run: Option<&RunView>) -> Generation {
     let memory = &entry.observed.memory;
     match run {
         Some(run) => run.generation,
-        None if memory.instance.content.state == DesiredState::Stopped || memory.finished.is_some() => {
-            memory.generation
-        }
+        None if is_off(memory) || memory.finished.is_some() => memory.generation,
         None => Generation(0),
     }
 }
