@@ -92,7 +92,17 @@ impl Launcher {
         let status = StatusWriter::spawn(config.state_dir.join(STATUS_FILE), std::process::id(), telemetry::wall_time);
         let (requests, asked) = mpsc::channel(REQUESTS);
         let resync = config.resync_interval;
-        let reconciler = Reconciler { engine, host, board: Arc::clone(&board), status, events, desired, resync };
+        let reconciler = Reconciler {
+            engine,
+            host,
+            board: Arc::clone(&board),
+            status,
+            events,
+            desired,
+            store: store.clone(),
+            wall_time: telemetry::wall_time,
+            resync,
+        };
         let task = tokio::spawn(reconciler.run(asked));
         let launch_dir = provide_launch_dir(&config, &store, made);
         Ok(Self { config, board, http, store, launch_dir, records, requests, task, _lock: lock })

@@ -4,19 +4,23 @@
 //! something happened to once, however much it was. Nothing here waits for anything that is being done.
 
 pub mod board;
+pub mod chronicle;
 mod convergence;
 mod dice;
 /// All state of all keys, without I/O.
 pub mod engine;
 mod report;
 
-pub use board::Board;
+pub use board::{Board, Subscription};
+pub use chronicle::{Chronicle, Happening};
 pub use dice::SystemDice;
 
 use crate::act::{Host, StatusUpdate, StatusWriter, clock};
-use crate::desired::Delivery;
-use crate::model::{DesiredStatus, Key, Moment, Policy};
-use crate::observed::Event;
+use crate::desired::{Delivery, StoreHandle};
+use crate::error::Result;
+use crate::model::{DesiredStatus, Key, Moment, Policy, RunId};
+use crate::observed::{Asked, Event};
+use crate::plan::Effect;
 use board::KeyChange;
 use convergence::Convergence;
 use engine::Engine;
@@ -24,7 +28,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// Events taken in before a decision: enough that a burst costs few decisions, few enough that one takes a millisecond.
@@ -32,9 +36,19 @@ const EVENTS_PER_TURN: usize = 256;
 /// How often the loop turns when nothing happens, so that a loop that stands still can be told from one at rest.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Requests taken in before a decision, for the same reason.
+const REQUESTS_PER_TURN: usize = 256;
+
 /// What the loop is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Request {
+    /// Do something about one key.
+    Ask {
+        /// What, about which key, and who asks.
+        asked: Asked,
+        /// What [`Engine::ask`] answered, once it is decided and what changed is published.
+        answer: oneshot::Sender<Result<Option<RunId>>>,
+    },
     /// Take over other settings.
     Retune {
         /// Restarts, circuits, admission, ports.
@@ -64,6 +78,10 @@ pub struct Reconciler {
     pub events: mpsc::Receiver<Event>,
     /// From the store.
     pub desired: mpsc::Receiver<Delivery>,
+    /// The store, which is asked to remove what has expired.
+    pub store: StoreHandle,
+    /// Gives the time of day as RFC 3339, for what happened.
+    pub wall_time: fn() -> String,
     /// How often every key is looked at.
     pub resync: Duration,
 }
@@ -100,19 +118,30 @@ enum Turn {
 impl Reconciler {
     /// Runs until it is asked to end. Gives back what has to be wound up.
     pub async fn run(self, mut requests: mpsc::Receiver<Request>) -> Remains {
-        let Self { engine, host, board, status, mut events, mut desired, resync } = self;
+        let Self { engine, host, board, status, mut events, mut desired, store, wall_time, resync } = self;
         let mut resync = every(resync);
         let mut heartbeat = every(HEARTBEAT);
         let convergence = Convergence::default();
-        let mut desk =
-            Desk { engine, host, board, status, convergence, dice: SystemDice, ending: Ending::No, silent: None };
+        let mut desk = Desk {
+            engine,
+            host,
+            board,
+            status,
+            store,
+            wall_time,
+            convergence,
+            dice: SystemDice,
+            ending: Ending::No,
+            resync: None,
+            silent: None,
+        };
         desk.settle();
         desk.board.set_adopted();
         loop {
             let now = clock::now();
             let wake = desk.engine.next_wake(now).map(|at| now.until(at));
+            // In no order: what clients ask for must not keep what happens waiting, nor the other way round.
             let turn = tokio::select! {
-                biased;
                 // Receiving from a channel is cancel-safe: what is not taken stays in the channel.
                 request = requests.recv() => Turn::Request(request),
                 // As above.
@@ -127,14 +156,9 @@ impl Reconciler {
                 _ = heartbeat.tick() => Turn::Heartbeat,
             };
             let flow = match turn {
-                Turn::Request(Some(Request::Retune { policy, resync: interval })) => {
-                    desk.engine.set_policy(policy);
-                    resync = every(interval);
-                    ControlFlow::Continue(())
-                }
-                Turn::Request(Some(Request::Terminate)) => desk.terminate(),
                 // Nobody can ask for anything any more: whoever asked has gone, and took no decision.
-                Turn::Request(Some(Request::Detach) | None) => ControlFlow::Break(()),
+                Turn::Request(None) => ControlFlow::Break(()),
+                Turn::Request(Some(first)) => desk.take_requests(first, &mut requests),
                 Turn::Desired(delivery) => desk.take_delivery(delivery),
                 Turn::Event(event) => desk.take_events(event, &mut events),
                 Turn::Resync => {
@@ -144,6 +168,9 @@ impl Reconciler {
                 Turn::Wake | Turn::Heartbeat => ControlFlow::Continue(()),
             };
             desk.settle();
+            if let Some(interval) = desk.resync.take() {
+                resync = every(interval);
+            }
             if flow.is_break() || desk.is_done() {
                 return Remains { host: desk.host, status: desk.status, silent: desk.silent };
             }
@@ -157,13 +184,51 @@ struct Desk {
     host: Host,
     board: Arc<Board>,
     status: StatusWriter,
+    store: StoreHandle,
+    wall_time: fn() -> String,
     convergence: Convergence,
     dice: SystemDice,
     ending: Ending,
+    /// How often every key is to be looked at from now on, when that has just changed.
+    resync: Option<Duration>,
     silent: Option<&'static str>,
 }
 
 impl Desk {
+    /// Takes in what is asked for, and answers once it is decided and published.
+    fn take_requests(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> ControlFlow<()> {
+        let now = clock::now();
+        let mut answers = Vec::new();
+        let mut flow = ControlFlow::Continue(());
+        let mut next = Some(first);
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(request) = next.or_else(|| requests.try_recv().ok()) else { break };
+            next = None;
+            flow = match request {
+                Request::Ask { asked, answer } => {
+                    answers.push((answer, self.engine.ask(asked, now, &mut self.dice)));
+                    ControlFlow::Continue(())
+                }
+                Request::Retune { policy, resync } => {
+                    self.engine.set_policy(policy);
+                    self.resync = Some(resync);
+                    ControlFlow::Continue(())
+                }
+                Request::Terminate => self.terminate(),
+                Request::Detach => ControlFlow::Break(()),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        self.settle();
+        for (answer, outcome) in answers {
+            // Whoever asked may have gone.
+            drop(answer.send(outcome));
+        }
+        flow
+    }
+
     fn terminate(&mut self) -> ControlFlow<()> {
         self.ending = match self.ending {
             Ending::No => {
@@ -239,7 +304,14 @@ impl Desk {
     fn settle(&mut self) {
         let now = clock::now();
         for effect in self.engine.pass(now, &mut self.dice) {
-            self.host.carry_out(effect);
+            match effect {
+                Effect::Expire { key } => self.store.expire(key),
+                Effect::Note(note) => {
+                    self.board.chronicle().note(&note, now, (self.wall_time)());
+                    self.host.carry_out(Effect::Note(note));
+                }
+                effect => self.host.carry_out(effect),
+            }
         }
         let changed = self.engine.take_changed();
         self.publish(&changed, now);

@@ -174,8 +174,5 @@ fn unverifiable(record: &RunRecord, cause: &str) -> Error {
     .with("pid", pid)
     .with("run", record.run)
     .because(cause)
-    .suggest(format!(
-        "look at it with ps -o pid,lstart,user,args -p {pid}, and end it if it is still {}",
-        record.key
-    ))
+    .suggest(format!("look at it with ps -o pid,lstart,user,args -p {pid}, and end it if it is still {}", record.key))
 }

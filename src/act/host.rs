@@ -180,7 +180,7 @@ impl Host {
             Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
             Effect::Abandon { file_name, except } => self.abandon(file_name, except),
-            // The desired side owns the files: the loop passes this on.
+            // The store owns the files, and the loop has told it.
             Effect::Expire { .. } => {}
             Effect::Note(note) => print(&note),
         }

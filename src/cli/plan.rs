@@ -92,12 +92,7 @@ fn present(verdicts: &[(Key, Verdict)], problems: &[Error]) -> Answer {
 /// Whether carrying the action out changes something that runs or is remembered.
 const fn is_change(action: Action) -> bool {
     match action {
-        Action::Launch
-        | Action::Terminate(_)
-        | Action::Kill
-        | Action::Forget
-        | Action::Resume
-        | Action::Expire => true,
+        Action::Launch | Action::Terminate(_) | Action::Kill | Action::Forget | Action::Resume | Action::Expire => true,
         Action::Nothing | Action::Settle => false,
     }
 }
@@ -112,12 +107,9 @@ const fn is_worth_a_row(verdict: &Verdict) -> bool {
 const fn word(action: Action) -> &'static str {
     match action {
         Action::Nothing | Action::Settle => "wait",
-        Action::Launch
-        | Action::Terminate(_)
-        | Action::Kill
-        | Action::Forget
-        | Action::Resume
-        | Action::Expire => action.as_str(),
+        Action::Launch | Action::Terminate(_) | Action::Kill | Action::Forget | Action::Resume | Action::Expire => {
+            action.as_str()
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use super::event::ProbeOutcome;
 use super::state::Health;
 use crate::error::Error;
-use crate::model::{Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy};
+use crate::model::{
+    Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy,
+};
 use crate::plan::backoff;
 use std::sync::Arc;
 

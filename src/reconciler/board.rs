@@ -3,6 +3,7 @@
 //! The keys lie in many small maps, each replaced as a whole: a change copies some forty pointers when there are ten
 //! thousand keys, and a reader takes no lock.
 
+use super::chronicle::Chronicle;
 use crate::model::{DesiredStatus, Key, KeyStatus, Moment};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How many maps: at ten thousand keys each has about forty.
 const SHARDS: usize = 256;
@@ -23,6 +25,9 @@ pub type KeyChange = (Key, Option<Arc<KeyStatus>>);
 #[derive(Debug)]
 pub struct Board {
     shards: Box<[ArcSwap<Shard>]>,
+    /// For each map, how often it was replaced.
+    replaced: Box<[watch::Sender<u64>]>,
+    chronicle: Chronicle,
     desired: ArcSwap<DesiredStatus>,
     adopted: AtomicBool,
     started: Moment,
@@ -35,6 +40,8 @@ impl Board {
     pub fn new(started: Moment) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            replaced: (0..SHARDS).map(|_| watch::Sender::new(0)).collect(),
+            chronicle: Chronicle::default(),
             desired: ArcSwap::default(),
             adopted: AtomicBool::new(false),
             started,
@@ -50,6 +57,18 @@ impl Board {
     /// Where every key stands, in no order.
     pub fn statuses(&self) -> Vec<Arc<KeyStatus>> {
         self.shards.iter().flat_map(|shard| shard.load().values().map(Arc::clone).collect::<Vec<_>>()).collect()
+    }
+
+    /// Begins to wait for changes of a key. Look at its status after this, and again after every
+    /// [`Subscription::changed`]: no change falls in between. A waiter costs nothing but its place in a list, and is woken
+    /// for the few keys that share its map.
+    pub fn subscribe(&self, key: &Key) -> Subscription {
+        Subscription(self.replaced[shard_of(key)].subscribe())
+    }
+
+    /// What happened.
+    pub const fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     /// How the reading of the desired directories went.
@@ -87,6 +106,7 @@ impl Board {
                 }
             }
             self.shards[shard].store(Arc::new(next));
+            self.replaced[shard].send_modify(|times| *times = times.wrapping_add(1));
         }
     }
 
@@ -104,6 +124,20 @@ impl Board {
     pub(crate) fn beat(&self, now: Moment) {
         let millis = u64::try_from(self.uptime(now).as_millis()).unwrap_or(u64::MAX);
         self.beat.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// Waits for changes of one key, see [`Board::subscribe`].
+#[derive(Debug, Clone)]
+pub struct Subscription(watch::Receiver<u64>);
+
+impl Subscription {
+    /// Waits until the key may have changed since this was last asked, or since the subscription began. Waits for ever
+    /// once the board is gone. Cancel-safe: a change that came is still there when it is asked again.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -172,6 +206,36 @@ pub(crate) mod tests {
         board.publish(&[(first.clone(), None)]);
         assert_eq!(board.status(first), None);
         assert_eq!(board.statuses().len(), 999);
+    }
+
+    #[tokio::test]
+    async fn no_change_falls_between_a_look_and_the_wait_for_the_next() {
+        let board = Arc::new(Board::new(at(0)));
+        let status = Arc::new(running("ns:a:a"));
+        let key = status.process_id.clone();
+        let mut subscription = board.subscribe(&key);
+        assert_eq!(board.status(&key), None);
+        board.publish(&[(key.clone(), Some(Arc::clone(&status)))]);
+        subscription.changed().await;
+        assert!(board.status(&key).is_some());
+        let still = tokio::time::timeout(Duration::from_millis(20), subscription.changed()).await;
+        assert!(still.is_err(), "one change is told once");
+        let waiters: Vec<_> = (0..1_000)
+            .map(|_| {
+                let (board, key) = (Arc::clone(&board), key.clone());
+                tokio::spawn(async move {
+                    let mut subscription = board.subscribe(&key);
+                    while board.status(&key).is_some() {
+                        subscription.changed().await;
+                    }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        board.publish(&[(key.clone(), None)]);
+        for waiter in waiters {
+            tokio::time::timeout(Duration::from_secs(10), waiter).await.expect("all are woken").unwrap();
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Oracle {
     pub(super) failed: BTreeSet<RunId>,
     /// The shortest grace period each stop had a right to.
     pub(super) grace: BTreeMap<RunId, Duration>,
+    /// The shorter grace periods that somebody asked for, and when.
+    pub(super) asked: BTreeMap<RunId, Vec<(Moment, Duration)>>,
 }
 
 impl Oracle {
@@ -38,11 +40,17 @@ impl Oracle {
         self.violations.push(Violation { property, what });
     }
 
+    /// Somebody asks for a grace period of this length.
+    pub(super) fn allow(&mut self, run: RunId, now: Moment, grace: Duration) {
+        self.asked.entry(run).or_default().push((now, grace));
+    }
+
     /// A tree is to be killed.
     pub(super) fn on_kill(&mut self, key: &Key, run: RunId, asked: Option<Moment>, main_lives: bool, now: Moment) {
         let grace = self.grace.get(&run).copied().unwrap_or_default();
+        let hastened = self.asked.get(&run).into_iter().flatten().any(|(at, grace)| now.since(*at) >= *grace);
         match asked {
-            Some(at) if now.since(at) < grace => {
+            Some(at) if now.since(at) < grace && !hastened => {
                 self.report(
                     "S7",
                     format!("{key} was killed {:?} after its stop signal, grace {grace:?}", now.since(at)),
@@ -107,7 +115,12 @@ impl World {
         }
         if let Some(engine) = &self.engine {
             for key in &self.touched {
-                let Some(status) = engine.status(key, self.now) else { continue };
+                let Some(status) = engine.status(key, self.now) else {
+                    if live.contains_key(key) {
+                        found.push(("S12", format!("{key} is reported as gone and lives")));
+                    }
+                    continue;
+                };
                 if status.state == ProcessState::Terminated && live.contains_key(key) {
                     found.push(("S12", format!("{key} is reported as terminated and lives")));
                 }
@@ -142,7 +155,11 @@ impl World {
             let program = self.programs.get(key).copied().unwrap_or(super::Program::SERVICE);
             let service = program.lives.is_none() && program.healthy_after.is_some();
             let running = status.state == ProcessState::Running && status.healthy;
-            if instance.content.state == DesiredState::Running && service && !running {
+            let suspended = status.suspension.is_some();
+            if suspended && (status.pid.is_some() || status.state != ProcessState::Terminated) {
+                report("L1", format!("{key} is suspended and is {:?}", status.state));
+            }
+            if instance.content.state == DesiredState::Running && service && !running && !suspended {
                 report("L1", format!("{key} should run and is {:?}: {}", status.state, status.verdict.reason));
             }
             if instance.content.state == DesiredState::Stopped && status.pid.is_some() {

@@ -2,6 +2,7 @@
 
 mod launcher;
 mod machine;
+mod requests;
 
 use super::chance::Chance;
 use super::disk::Disk;
@@ -45,6 +46,8 @@ enum Occasion {
     Look { epoch: u64 },
     /// The periodic look.
     Resync { epoch: u64 },
+    /// The store removes a launched file whose `ttl` is over.
+    Expired { epoch: u64, key: Key },
     /// The supervisor of the launcher starts it again.
     LauncherStarts,
 }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{BootId, ExitReason, Finished, Generation, Ports, ProcessIdentity, RunId, RunRecord, StopProgress};
+use crate::model::{
+    BootId, Caller, ExitReason, Finished, Generation, Ports, ProcessIdentity, RunId, RunRecord, StopProgress,
+};
 use crate::observed::{Ending, Health, Stage, Start};
 use crate::testing::samples::instance;
 use proptest::prelude::*;
@@ -28,6 +30,18 @@ fn record(memory: &Memory, stop: Option<StopProgress>) -> RunRecord {
     }
 }
 
+fn suspension(until: Option<Moment>) -> Suspension {
+    Suspension { reason: "a reason".to_owned(), by: Caller::Program, since: at(NOW - 1), until, lasting: None }
+}
+
+/// Makes it a launched instance with a `ttl` of 30 s, which has 3 s of slack.
+fn expires_at(memory: &mut Memory, seconds: u64) {
+    let instance = Arc::make_mut(&mut memory.instance);
+    instance.origin.api_managed = true;
+    instance.content.ttl = Some(Duration::from_secs(30));
+    memory.renewed = Some(at(seconds - 33));
+}
+
 /// A tiny world in words: what is wished for, then what is remembered and what lives.
 fn world(text: &str) -> (Wish, Observed) {
     let mut observed = Observed::idle(Memory::new(Arc::new(instance("p", "t", 1, 1))));
@@ -54,6 +68,19 @@ fn world(text: &str) -> (Wish, Observed) {
             "half-open" => memory.circuit = Circuit::HalfOpen { failed_trials: 0 },
             "blocked" => observed.blocked = Some(crate::Error::new(crate::Code::InternalError, "damaged")),
             "streak" => memory.streak = 2,
+            "suspended" => memory.suspension = Some(suspension(None)),
+            "suspended-a-while" => memory.suspension = Some(suspension(Some(at(NOW + 7)))),
+            "suspension-over" => memory.suspension = Some(suspension(Some(at(NOW)))),
+            "ttl" => expires_at(memory, NOW + 3),
+            "expired" => expires_at(memory, NOW),
+            "expiring" => {
+                expires_at(memory, NOW - 2);
+                observed.expiring = Some(at(NOW - 2));
+            }
+            "expiring-for-long" => {
+                expires_at(memory, NOW - 9);
+                observed.expiring = Some(at(NOW - 5));
+            }
             "stable" => health.healthy_since = Some(at(NOW - 60)),
             "starting" => health = Health { ready_by: Some(at(NOW + 5)), ..Health::default() },
             "late" => health = Health { ready_by: Some(at(NOW)), ..Health::default() },
@@ -81,7 +108,9 @@ fn world(text: &str) -> (Wish, Observed) {
         }),
         _ => Phase::Idle,
     };
-    if let Some(other) = other {
+    if let Some(mut other) = other {
+        other.origin = memory.instance.origin.clone();
+        other.content.ttl = memory.instance.content.ttl;
         memory.instance = Arc::new(other);
     }
     (wish, observed)
@@ -105,6 +134,33 @@ fn each_world_has_its_verdict() {
         ("declared open-due", "launch: its circuit is open and a trial is due"),
         ("declared stopped", "none: it is declared as stopped and nothing of it runs"),
         ("declared finished", "none: it has ended as its restart policy accepts"),
+        ("declared suspended", "none: suspended by this program: a reason"),
+        ("declared stopped suspended", "none: suspended by this program: a reason"),
+        ("declared suspended finished", "none: suspended by this program: a reason"),
+        ("declared suspended-a-while", "none: suspended by this program: a reason [again at +7s]"),
+        ("declared suspension-over", "resume: its suspension is over"),
+        ("restored suspended", "none: waiting until every desired directory has been read"),
+        ("withdrawn suspended", "forget: nothing declares it and nothing of it lives"),
+        ("declared runs suspended", "terminate: it is suspended"),
+        ("restored runs suspended", "terminate: it is suspended"),
+        ("declared runs suspension-over", "resume: its suspension is over"),
+        ("declared runs suspended asked", "none: it was asked to end and has 9.0 s left [again at +9s]"),
+        ("withdrawn runs suspended", "terminate: nothing declares it any more"),
+        ("declared runs ttl", "none: it runs as declared [again at +3s]"),
+        ("declared delayed ttl", "none: waiting 2.0 s after 3 failures in a row [again at +2s]"),
+        ("declared runs ttl other-pattern", "replace: its manifest or executable has changed [again at +3s]"),
+        ("declared runs expired", "expire: its ttl is over"),
+        ("declared expired", "expire: its ttl is over"),
+        ("declared finished expired", "expire: its ttl is over"),
+        ("declared suspended expired", "expire: its ttl is over"),
+        ("declared runs other-pattern expired", "expire: its ttl is over"),
+        ("declared runs expiring", "none: it runs as declared [again at +3s]"),
+        ("declared expiring", "none: its ttl is over [again at +3s]"),
+        ("declared expiring-for-long", "expire: its ttl is over"),
+        ("declared runs overdue expired", "kill: its grace period is over"),
+        ("restored runs expired", "none: it runs as declared"),
+        ("withdrawn runs expired", "terminate: nothing declares it any more"),
+        ("shutdown runs expired", "terminate: the launcher is shutting down"),
         ("declared blocked", "none: its record cannot be verified, so nothing is started beside it"),
         ("withdrawn blocked", "none: its record cannot be verified, so nothing is started beside it"),
         ("restored", "none: waiting until every desired directory has been read"),
@@ -142,8 +198,25 @@ fn any_world() -> impl Strategy<Value = String> {
     let wish = prop::sample::select(vec!["declared", "restored", "unclaimed", "withdrawn", "shutdown"]);
     let phase = prop::sample::select(vec!["idle", "runs", "start", "ending", "killing"]);
     let memory = prop::sample::subsequence(
-        vec!["stopped", "finished", "delayed", "delay-over", "open", "open-due", "half-open", "blocked", "streak"],
-        0..4,
+        vec![
+            "stopped",
+            "finished",
+            "delayed",
+            "delay-over",
+            "open",
+            "open-due",
+            "half-open",
+            "blocked",
+            "streak",
+            "suspended",
+            "suspended-a-while",
+            "suspension-over",
+            "ttl",
+            "expired",
+            "expiring",
+            "expiring-for-long",
+        ],
+        0..5,
     );
     let run = prop::sample::subsequence(
         vec!["stable", "starting", "late", "fallen", "unproven", "other-pattern", "other-config", "asked", "overdue"],
@@ -165,7 +238,8 @@ proptest! {
             prop_assert_eq!(wish, Wish::Declared);
             prop_assert!(matches!(observed.phase, Phase::Idle), "S1, S4: nothing of it lives");
             prop_assert!(observed.blocked.is_none(), "S3: nothing is started beside what cannot be verified");
-            prop_assert!(memory.finished.is_none());
+            prop_assert!(memory.finished.is_none() && memory.suspension.is_none());
+            prop_assert!(memory.expires().is_none_or(|at_end| !at(NOW).reached(at_end)));
             prop_assert_eq!(memory.instance.content.state, DesiredState::Running);
             let closed = !matches!(memory.circuit, Circuit::Open { .. });
             prop_assert!(!closed || memory.not_before.is_none_or(|moment| at(NOW).reached(moment)), "S9");
@@ -205,12 +279,16 @@ proptest! {
     }
 
     #[test]
-    fn a_deadline_lies_ahead_and_comes_with_inaction(text in any_world()) {
+    fn a_deadline_lies_ahead_and_comes_with_inaction_or_a_ttl(text in any_world()) {
         let (wish, observed) = world(&text);
         let verdict = decide(wish, &observed, &Policy::default(), at(NOW));
         if let Some(moment) = verdict.wake_at {
             prop_assert!(!at(NOW).reached(moment));
-            prop_assert_eq!(verdict.action, Action::Nothing);
+            prop_assert!(verdict.action == Action::Nothing || observed.memory.expires().is_some());
+        }
+        if verdict.action == Action::Expire {
+            prop_assert_eq!(wish, Wish::Declared);
+            prop_assert!(observed.memory.expires().is_some_and(|end| at(NOW).reached(end)));
         }
     }
 }

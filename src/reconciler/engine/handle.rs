@@ -2,9 +2,7 @@
 
 use super::{Claim, Dice, Engine};
 use crate::error::{Code, Error};
-use crate::model::{
-    Circuit, ExitReason, Finished, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord,
-};
+use crate::model::{Circuit, ExitReason, Finished, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord};
 use crate::observed::{Ending, Event, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
 use crate::plan::decide::drift;
 use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason, StopCause};

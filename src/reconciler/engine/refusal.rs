@@ -4,7 +4,6 @@ use super::Engine;
 use crate::error::{Code, Error};
 use crate::model::{Circuit, DesiredState, Key, Memory, Moment, Suspension};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// A key as one word of a command line: the name of a session may have characters that a shell reads otherwise.
 pub(super) fn word(key: &Key) -> String {
@@ -27,9 +26,8 @@ pub(super) fn word(key: &Key) -> String {
 /// Why nothing may be started beside what a record of the key names; says how the key is freed.
 pub(super) fn blockage(blocked: &BTreeMap<String, Error>, key: &Key) -> Option<Error> {
     let error = blocked.get(&key.file_name())?.clone();
-    let mut way = error.suggestion().map_or_else(String::new, |first| format!("{first}; "));
-    // Writing to a string does not fail.
-    let _ = write!(way, "once nothing of it lives, prismctl pattern abandon {} frees its key", word(key));
+    let first = error.suggestion().map_or_else(String::new, |first| format!("{first}; "));
+    let way = format!("{first}once nothing of it lives, prismctl pattern abandon {} frees its key", word(key));
     Some(error.suggest(way))
 }
 
@@ -90,7 +88,11 @@ fn stopped(key: &Key, memory: &Memory) -> Error {
     Error::new(Code::ProcessStartFailed, format!("'{key}' is declared as stopped"))
         .with("process_id", key)
         .with("declared_at", origin)
-        .suggest(format!("write 'state: running' in {} (the document of line {})", origin.path().display(), origin.line))
+        .suggest(format!(
+            "write 'state: running' in {} (the document of line {})",
+            origin.path().display(),
+            origin.line
+        ))
 }
 
 /// Its circuit is open.

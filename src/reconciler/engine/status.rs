@@ -2,7 +2,8 @@
 
 use super::{Claim, Engine, Entry};
 use crate::model::{
-    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Memory, Moment, Ports, ProcessState, SuspensionStatus, VerdictStatus,
+    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Memory, Moment, Ports, ProcessState,
+    SuspensionStatus, VerdictStatus,
 };
 use crate::observed::{Phase, RunView};
 use crate::plan::Reason;

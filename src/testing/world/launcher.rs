@@ -127,6 +127,10 @@ impl World {
                     self.probes.remove(&key);
                 }
             }
+            Effect::Expire { key } => self.expire(key),
+            Effect::Abandon { file_name, except } => {
+                self.disk.runs.retain(|(key, run), _| key.file_name() != file_name || Some(*run) == except);
+            }
             Effect::Note(note) => {
                 self.tell(format_args!("{} {}: {}", note.key, note.message, note.reason));
             }

@@ -32,7 +32,8 @@ impl World {
                 }
                 self.schedule(Duration::from_secs(5), Occasion::Resync { epoch });
             }
-            Occasion::Look { .. } | Occasion::Resync { .. } => {}
+            Occasion::Expired { epoch, key } if epoch == self.epoch => self.remove_expired(key),
+            Occasion::Look { .. } | Occasion::Resync { .. } | Occasion::Expired { .. } => {}
             Occasion::LauncherStarts => self.start_launcher(),
         }
     }
