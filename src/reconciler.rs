@@ -304,13 +304,13 @@ impl Desk {
     fn settle(&mut self) {
         let now = clock::now();
         for effect in self.engine.pass(now, &mut self.dice) {
-            match effect {
-                Effect::Expire { key } => self.store.expire(key),
-                Effect::Note(note) => {
-                    self.board.chronicle().note(&note, now, (self.wall_time)());
-                    self.host.carry_out(Effect::Note(note));
-                }
-                effect => self.host.carry_out(effect),
+            if let Effect::Note(note) = &effect {
+                self.board.chronicle().note(note, now, (self.wall_time)());
+            }
+            if let Effect::Expire { key } = effect {
+                self.store.expire(key);
+            } else {
+                self.host.carry_out(effect);
             }
         }
         let changed = self.engine.take_changed();

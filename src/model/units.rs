@@ -110,7 +110,6 @@ pub mod optional_duration {
     use std::time::Duration;
 
     /// Writes `1m30s`, or nothing.
-    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
     pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match duration {
             Some(duration) => serializer.serialize_some(&super::format_duration(*duration)),

@@ -136,7 +136,7 @@ impl Subscription {
     /// once the board is gone. Cancel-safe: a change that came is still there when it is asked again.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -33,7 +33,7 @@ impl Engine {
             {
                 Err(self.unknown(&key))
             }
-            Ask::Launch => self.ask_launch(&key, by, now),
+            Ask::Launch => self.ask_launch(&key, &by, now),
             Ask::Suspend { reason, lasting } => {
                 let until = lasting.map(|lasting| now.after(lasting));
                 Ok(self.ask_suspend(&key, Suspension { reason, by, since: now, until, lasting }))
@@ -61,7 +61,7 @@ impl Engine {
         not_declared(key, declared.map(|(key, _)| key))
     }
 
-    fn ask_launch(&mut self, key: &Key, by: Caller, now: Moment) -> Result<Option<RunId>> {
+    fn ask_launch(&mut self, key: &Key, by: &Caller, now: Moment) -> Result<Option<RunId>> {
         self.refuse_start(key, now)?;
         let Some(entry) = self.entries.get_mut(key) else { return Ok(None) };
         let memory = &mut entry.observed.memory;
@@ -73,9 +73,9 @@ impl Engine {
         }
         entry.memory_changed |= renewed || again;
         if again {
-            self.note_asked(key, run, &by, "launched", "it had finished");
+            self.note_asked(key, run, by, "launched", "it had finished");
         } else if renewed {
-            self.note_asked(key, run, &by, "ttl renewed", "");
+            self.note_asked(key, run, by, "ttl renewed", "");
         }
         Ok(run)
     }

@@ -69,7 +69,7 @@ impl Bench {
     fn prepared(&self) -> Option<RunId> {
         self.engine.entries.values().find_map(|entry| match &entry.observed.phase {
             Phase::Starting(start) if matches!(start.stage, Stage::Preparing) => Some(start.run),
-            _ => None,
+            Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => None,
         })
     }
 
@@ -153,6 +153,9 @@ fn crash_until_open(bench: &mut Bench, key: &Key) {
     assert_eq!(bench.status(key).state, ProcessState::Failed);
 }
 
+/// What it is called, how it comes about, the code that follows and words of the error.
+type Setting<'a> = (&'a str, &'a dyn Fn(&mut Bench), Code, &'a [&'a str]);
+
 #[test]
 fn what_cannot_be_started_says_why_and_what_to_do() {
     let stopped = |bench: &mut Bench| {
@@ -173,7 +176,6 @@ fn what_cannot_be_started_says_why_and_what_to_do() {
         bench.declare(&instance("p", "t", 1, 1));
         bench.engine.begin_shutdown();
     };
-    type Setting<'a> = (&'a str, &'a dyn Fn(&mut Bench), Code, &'a [&'a str]);
     let settings: [Setting<'_>; 5] = [
         ("unknown", &|_| {}, Code::ProcessNotFound, &["prismctl pattern list"]),
         ("stopped", &stopped, Code::ProcessStartFailed, &["/desired/t.yaml", "line 1", "state: running"]),
