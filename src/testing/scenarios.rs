@@ -2,9 +2,14 @@
 
 use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
+use crate::error::{Code, Error};
 use crate::model::{
-    DesiredState, ExitReason, Key, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret, StartSpec,
+    BootId, DesiredState, ExitReason, Key, Memory, Moment, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret,
+    StartSpec,
 };
+use crate::observed::event::DesiredChange;
+use crate::observed::{Event, Restored, RestoredRun};
+use crate::reconciler::engine::Engine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,6 +287,45 @@ fn everything_starts_again_after_a_reboot() {
     assert_eq!(world.pids().len(), 8);
     assert!(world.disk.declared.keys().all(|key| world.status(key).is_some_and(|s| s.error_count == 0)));
     assert_at_rest(&mut world);
+}
+
+#[test]
+fn s12_a_key_whose_record_cannot_be_verified_is_never_reported_as_terminated() {
+    let mut chance = Chance::new(14);
+    let now = Moment::new(BootId::from_u128(1), Duration::from_secs(100));
+    for withdrawn in [false, true] {
+        let mut declared = instance("p", "t", 1, 1);
+        declared.content.state = DesiredState::Stopped;
+        let key = declared.key.clone();
+        let memories = vec![Memory::new(Arc::new(declared))];
+        let error = Error::new(Code::InternalError, "damaged");
+        let runs = vec![RestoredRun::Unverifiable { file_name: key.file_name(), error }];
+        let mut engine = Engine::new(Policy::default(), "logs".into());
+        engine.restore(Restored { memories, runs }, now, &mut chance);
+        let gone = if withdrawn { vec![key.clone()] } else { Vec::new() };
+        let change = DesiredChange { withdrawn: gone, attempted: true, complete: true, ..DesiredChange::default() };
+        engine.handle(Event::Desired(change), now, &mut chance);
+        engine.pass(now, &mut chance);
+        let status = engine.status(&key, now).expect("what may live is not forgotten");
+        assert_eq!(status.state, ProcessState::Failed, "something of it may live");
+    }
+}
+
+#[test]
+fn l4_starts_that_never_become_healthy_hold_up_nobody() {
+    let mut world = World::new(15, Policy { max_concurrent_starts: 1, ..Policy::default() }, Settings::default());
+    world.start_launcher();
+    for tenant in ["a", "b", "c"] {
+        let slow = instance("p", tenant, 1, 1);
+        world.programs.insert(slow.key.clone(), Program { healthy_after: None, ..Program::SERVICE });
+        world.declare(Arc::new(slow));
+    }
+    world.run_for(Duration::from_secs(1));
+    let last = instance("p", "z", 1, 1);
+    let key = last.key.clone();
+    world.declare(Arc::new(last));
+    world.run_for(3 * Policy::START_SLOT_HOLD);
+    assert_eq!(world.status(&key).map(|status| status.state), Some(ProcessState::Running));
 }
 
 /// An unkind day: files change, children and launchers die, words are lost, ports are taken, probes cannot be sent.

@@ -184,3 +184,14 @@ fn a_modification_time_that_does_not_move_or_moves_back_hides_nothing() {
         assert_eq!(format!("{found:?}").to_lowercase(), state);
     }
 }
+
+#[test]
+fn a_file_that_is_written_in_other_words_says_nothing() {
+    let mut world = World::new(|root| std::fs::create_dir(root).expect("a root"));
+    world.write("a.yaml", instance("a"));
+    world.settle();
+    let messages = world.messages;
+    world.write("a.yaml", "pattern: \"p\" # the same\nnamespace: a\n");
+    world.settle();
+    assert_eq!((world.keys(), world.messages), (vec!["ns:a:p"], messages));
+}
