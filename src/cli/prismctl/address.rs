@@ -55,7 +55,7 @@ impl Address {
         }
         let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         Err(Told::new(UNREACHABLE, "no daemon was found")
-            .with("looked for", looked.join(" and "))
+            .with("looked_for", looked.join(" and "))
             .suggest(
                 "start the daemon here with `pattern-launcher run`, go to the folder it runs in, or name where it \
                  listens: --address unix:PATH or --address HOST:PORT, also in PRISMCTL_ADDRESS",

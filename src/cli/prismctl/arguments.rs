@@ -9,14 +9,17 @@ use std::time::Duration;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `plan`, nothing would be done
-  1  the daemon refused, or the process failed; also for `health` and `status --check` when not healthy
+  1  the daemon refused, or the process failed; `health`, `status --check`: not healthy
   2  wrong usage; for `plan`, something would be done
   3  no such pattern or process
   4  the daemon cannot be reached
   5  it took longer than --timeout
 
-Without --address and PRISMCTL_ADDRESS the socket is api.sock in $STATE_DIRECTORY, in .pattern-launcher of the
-current folder, or in /var/lib/pattern-launcher: the first that is there.";
+Without --address and PRISMCTL_ADDRESS the socket is the first api.sock that is there: in
+$STATE_DIRECTORY, in .pattern-launcher of the current folder, in /var/lib/pattern-launcher.";
+
+/// Where the help of each command lists what all commands take.
+const EVERYWHERE: &str = "Options of every command";
 
 /// Asks a pattern-launcher: launches patterns, says how their processes are doing, and changes that.
 #[derive(Debug, Parser)]
@@ -24,13 +27,15 @@ current folder, or in /var/lib/pattern-launcher: the first that is there.";
 pub(super) struct Arguments {
     /// Where the daemon listens: unix:PATH or HOST:PORT
     #[arg(long, global = true, value_name = "ADDRESS", env = "PRISMCTL_ADDRESS", hide_env_values = true)]
+    #[arg(help_heading = EVERYWHERE)]
     pub(super) address: Option<String>,
     /// How to print results: for people, or for programs
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(help_heading = EVERYWHERE)]
     pub(super) output: Format,
     /// How long to wait for the daemon; by default 10s for questions, and without end for what takes as long as it
     /// takes, such as a launch
-    #[arg(long, global = true, value_name = "DURATION", value_parser = positive_duration)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = positive_duration, help_heading = EVERYWHERE)]
     pub(super) timeout: Option<Duration>,
     #[command(subcommand)]
     pub(super) command: Command,

@@ -93,9 +93,9 @@ async fn level_of_pattern(connection: &Connection, name: &str) -> Option<Isolati
     let request = connection.asking(ListManifestsRequest { pattern_name: name.to_owned() });
     let listed = connection.client().list_manifests(request).await.ok()?.into_inner();
     match IsolationLevel::try_from(listed.manifests.first()?.isolation).ok()? {
-        IsolationLevel::Unspecified => None,
         IsolationLevel::IsolationNone => Some(Isolation::None),
-        IsolationLevel::IsolationNamespace => Some(Isolation::Namespace),
+        // Where the launcher decides, it most likely decides like this; otherwise progress says less.
+        IsolationLevel::Unspecified | IsolationLevel::IsolationNamespace => Some(Isolation::Namespace),
         IsolationLevel::IsolationSession => Some(Isolation::Session),
     }
 }

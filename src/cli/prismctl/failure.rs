@@ -93,7 +93,11 @@ impl Told {
     pub(super) fn from_status(status: &Status, address: &str) -> Self {
         let mut told = Self::parse(exit_of(status.code()), status.message());
         if let Some(reason) = status.get_details_error_info() {
-            let mut context: Vec<(String, String)> = reason.metadata.into_iter().collect();
+            let mut metadata = reason.metadata;
+            // These two are no context, and here they are whole, whatever is in them.
+            told.cause = metadata.remove("cause").or(told.cause);
+            told.suggestion = metadata.remove("suggestion").or(told.suggestion);
+            let mut context: Vec<(String, String)> = metadata.into_iter().collect();
             // The details have no order; the message has one.
             context.sort_by_key(|(key, _)| (status.message().find(&format!("{key}=")), key.clone()));
             told.context = context;
@@ -147,6 +151,7 @@ impl Told {
         let Self { exit, code, message, context, cause, suggestion } = self;
         let context: serde_json::Map<String, serde_json::Value> =
             context.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let code = (!code.is_empty()).then_some(code);
         let error = json!({
             "code": code, "message": message, "context": context, "cause": cause, "suggestion": suggestion,
             "exit_code": exit,
@@ -236,7 +241,8 @@ mod tests {
 
     #[test]
     fn an_error_with_details_is_told_in_lines() {
-        let metadata = [("folder", "./p, q"), ("pattern_name", "x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let metadata = [("folder", "./p, q"), ("pattern_name", "x"), ("cause", "no such folder")];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let details = ErrorDetails::with_error_info("PATTERN_NOT_FOUND", "prism.launcher", HashMap::from(metadata));
         let status = Status::with_error_details(Code::NotFound, TEXT, details);
         let told = Told::from_status(&status, "unix:/s");

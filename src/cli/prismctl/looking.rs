@@ -101,6 +101,9 @@ fn not_found(process_id: &str) -> Told {
 pub(super) async fn explain(connection: &Connection, process_id: String, screen: &mut Screen) -> Result<u8> {
     let request = connection.asking(ExplainRequest { process_id });
     let explained = connection.answer(connection.client().explain_pattern(request).await)?;
+    if let (None, [line]) = (&explained.process, explained.lines.as_slice()) {
+        return Err(Told::parse(NOT_FOUND, line).into());
+    }
     let shown = screen.look.shown(&Explained::from(&explained), || render::explanation(&explained));
     screen.print(shown)?;
     Ok(DONE)

@@ -8,6 +8,8 @@ use super::views::{isolation, state};
 use crate::api::proto::{
     Event, ExplainResponse, HealthResponse, Manifest, PatternInfo, PlannedAction, ProcessState, Slot,
 };
+use crate::plan::Reason;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The columns of a list of processes. A process id ends with the pattern's name.
@@ -229,6 +231,11 @@ pub(super) fn health_of_launcher(health: &HealthResponse, listing: bool, look: &
     text
 }
 
+/// The level of launches that name none.
+fn level(number: i32) -> Cow<'static, str> {
+    if number == 0 { Cow::Borrowed("default") } else { isolation(number) }
+}
+
 /// The patterns that can be launched.
 pub(super) fn manifests(manifests: &[Manifest], look: &Look) -> String {
     let rows: Vec<Vec<Cell>> = manifests
@@ -243,7 +250,7 @@ pub(super) fn manifests(manifests: &[Manifest], look: &Look) -> String {
             vec![
                 Cell::plain(&manifest.name),
                 Cell::plain(&manifest.version),
-                Cell::plain(&isolation(manifest.isolation)),
+                Cell::plain(&level(manifest.isolation)),
                 Cell::plain(&manifest.restart),
                 Cell::plain(check),
                 Cell::toned(usable.0, usable.1),
@@ -263,9 +270,11 @@ pub(super) fn manifest(manifest: &Manifest) -> String {
     facts.add("AUTHOR", &manifest.author);
     facts.add("FOLDER", &manifest.folder);
     facts.add("EXECUTABLE", &manifest.executable);
-    let least = isolation(manifest.minimum_isolation);
-    let least = if least == "unspecified" { String::new() } else { format!(", at least {least}") };
-    facts.add("ISOLATION", format!("{}{least}", isolation(manifest.isolation)));
+    let least = match manifest.minimum_isolation {
+        0 => String::new(),
+        least => format!(", at least {}", isolation(least)),
+    };
+    facts.add("ISOLATION", format!("{}{least}", level(manifest.isolation)));
     facts.add(
         "CHECK",
         if manifest.healthcheck.is_empty() { "none: healthy while it runs" } else { &manifest.healthcheck },
@@ -284,13 +293,21 @@ pub(super) fn is_change(action: &PlannedAction) -> bool {
     !matches!(action.action.as_str(), "" | "none" | "settle" | "wait")
 }
 
-/// What would be done, and why.
+/// Whether nobody needs to read about it.
+fn is_as_it_should_be(action: &PlannedAction) -> bool {
+    let calm = [Reason::InSync, Reason::Starting, Reason::Stable, Reason::Stopped, Reason::Finished];
+    calm.iter().any(|reason| reason.to_string() == action.reason)
+}
+
+/// What would be done, and why. Instances that are as they should be are only counted.
 pub(super) fn plan(actions: &[PlannedAction], look: &Look) -> String {
     let rows: Vec<Vec<Cell>> = actions
         .iter()
+        .filter(|action| is_change(action) || !is_as_it_should_be(action))
         .map(|action| {
-            let tone = if is_change(action) { Tone::Changing } else { Tone::Plain };
-            vec![Cell::toned(&action.action, tone), Cell::plain(&action.process_id), Cell::plain(&action.reason)]
+            let changes = is_change(action);
+            let verb = if changes { Cell::toned(&action.action, Tone::Changing) } else { Cell::plain("wait") };
+            vec![verb, Cell::plain(&action.process_id), Cell::plain(&action.reason)]
         })
         .collect();
     let changes = actions.iter().filter(|action| is_change(action)).count();

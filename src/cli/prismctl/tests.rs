@@ -316,8 +316,11 @@ async fn a_reader_that_went_away_is_no_failure() {
 }
 
 #[tokio::test]
-async fn an_older_daemon_is_told_apart_from_none() {
+async fn an_explanation_needs_a_process_and_a_daemon_that_can() {
     let daemon = Daemon::start();
+    let ended = prismctl(&daemon.address, "pattern explain ns:a:nobody").await;
+    assert_eq!((ended.code, ended.out.as_str()), (3, ""));
+    assert!(ended.err.contains("code: PROCESS_NOT_FOUND\n  try: prismctl pattern list"), "{}", ended.err);
     let ended = prismctl(&daemon.address, "pattern explain ns:a:consumer").await;
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("UNIMPLEMENTED") && ended.err.contains("older"), "{}", ended.err);

@@ -112,8 +112,8 @@ fn names_from_the_daemon_cannot_paint_the_terminal() {
         sentence(&process),
         event(&happened),
         explanation(&explained),
-        plan(&[planned], &look(Some(80))),
-        manifests(std::slice::from_ref(&described), &look(Some(80))),
+        plan(&[planned], &look(None)),
+        manifests(std::slice::from_ref(&described), &look(None)),
         manifest(&described),
         health_of_launcher(&health, false, &look(None)),
     ];
@@ -171,15 +171,16 @@ fn a_plan_wraps_its_reasons_on_a_narrow_terminal() {
     };
     let actions = [
         action("ns:tenant-a:consumer", "replace", "its executable differs from the one that runs"),
-        action("shared:etl", "none", "it is as it should be"),
+        action("shared:etl", "none", "its circuit is open"),
+        action("shared:calm", "none", "it runs as declared"),
     ];
     let expected = "\
 ACTION   PROCESS ID            REASON
 replace  ns:tenant-a:consumer  its executable differs
                                from the one that runs
-none     shared:etl            it is as it should be
+wait     shared:etl            its circuit is open
 
-1 to change, 1 to leave as it is
+1 to change, 2 to leave as they are
 ";
     assert_eq!(plan(&actions, &look(Some(56))), expected);
     assert_eq!(plan(&actions, &look(None)).lines().count(), 5);

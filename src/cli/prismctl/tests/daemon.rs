@@ -207,7 +207,11 @@ impl PatternLauncher for Service {
         Ok(Response::new(ListManifestsResponse { manifests }))
     }
 
-    async fn explain_pattern(&self, _: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+    async fn explain_pattern(&self, request: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        if request.into_inner().process_id.ends_with("nobody") {
+            let line = "[PROCESS_NOT_FOUND] it is not there; Suggestion: prismctl pattern list".to_owned();
+            return Ok(Response::new(ExplainResponse { lines: vec![line], ..ExplainResponse::default() }));
+        }
         Err(Status::unimplemented(""))
     }
 
