@@ -106,6 +106,12 @@ impl Host {
         };
         let known = Arc::new(KnownPids::default());
         let spawner = Client::start(spawner_exe, Arc::clone(&known))?;
+        if !spawner.has_spawner() {
+            tracing::warn!(
+                "main does not begin with pattern_launcher::run_if_spawner(), so processes are started through a shell: \
+                 that an exec failed shows only as exit code 126 or 127, and their first argument is their path"
+            );
+        }
         let open_files = raise_open_files();
         let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now)?;
         let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };

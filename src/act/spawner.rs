@@ -7,6 +7,7 @@
 
 pub(crate) mod child;
 pub(crate) mod client;
+mod plain;
 pub(crate) mod protocol;
 
 pub(crate) use client::{Client, HeldChild, SpawnFailure};

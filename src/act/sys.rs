@@ -127,6 +127,77 @@ fn close_range(first: RawFd, last: RawFd) {
     }
 }
 
+/// A child that is made without being a copy of this process.
+#[derive(Debug)]
+pub(crate) struct PlainChild<'a> {
+    /// The file to execute.
+    pub(crate) program: &'a CStr,
+    /// Its arguments, the first being its own name.
+    pub(crate) arguments: &'a CStrings,
+    /// Its whole environment.
+    pub(crate) environment: &'a CStrings,
+    /// Its working directory.
+    pub(crate) folder: &'a CStr,
+    /// Takes its output.
+    pub(crate) log: &'a CStr,
+    /// Becomes its descriptor 3.
+    pub(crate) hold: BorrowedFd<'a>,
+    /// Becomes its descriptor 4.
+    pub(crate) report: BorrowedFd<'a>,
+}
+
+/// Makes a child in a session of its own, with default signals, by posix_spawn. Works in a program with many threads.
+pub(crate) fn spawn_plain(child: &PlainChild<'_>) -> Result<i32, Errno> {
+    let wanted = |error: i32| if error == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(error)) };
+    let flags =
+        libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK | libc::c_int::from(libc::POSIX_SPAWN_SETSID);
+    let flags = libc::c_short::try_from(flags).map_err(|_| Errno::INVAL)?;
+    let append = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    // Above those that the child is given, so that giving one does not overwrite another.
+    let hold = rustix::io::fcntl_dupfd_cloexec(child.hold, 5)?;
+    let report = rustix::io::fcntl_dupfd_cloexec(child.report, 5)?;
+    // SAFETY: each object is initialized before it is used and destroyed once; the strings and descriptors outlive the
+    // call; both arrays end with a null pointer, see `CStrings`. For a sigset_t all zeros is valid.
+    unsafe {
+        let mut actions: libc::posix_spawn_file_actions_t = std::mem::zeroed();
+        wanted(libc::posix_spawn_file_actions_init(&raw mut actions))?;
+        let mut attributes: libc::posix_spawnattr_t = std::mem::zeroed();
+        let made = wanted(libc::posix_spawnattr_init(&raw mut attributes)).and_then(|()| {
+            let mut signals: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut signals);
+            wanted(libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const signals))?;
+            libc::sigfillset(&raw mut signals);
+            wanted(libc::posix_spawnattr_setsigdefault(&raw mut attributes, &raw const signals))?;
+            wanted(libc::posix_spawnattr_setflags(&raw mut attributes, flags))?;
+            let open = |fd, path: &CStr, how, actions: *mut libc::posix_spawn_file_actions_t| {
+                wanted(libc::posix_spawn_file_actions_addopen(actions, fd, path.as_ptr(), how, 0o600))
+            };
+            let give = |from: i32, to, actions: *mut libc::posix_spawn_file_actions_t| {
+                wanted(libc::posix_spawn_file_actions_adddup2(actions, from, to))
+            };
+            wanted(libc::posix_spawn_file_actions_addchdir_np(&raw mut actions, child.folder.as_ptr()))?;
+            open(0, c"/dev/null", libc::O_RDONLY, &raw mut actions)?;
+            open(1, child.log, append, &raw mut actions)?;
+            give(1, 2, &raw mut actions)?;
+            give(hold.as_raw_fd(), 3, &raw mut actions)?;
+            give(report.as_raw_fd(), 4, &raw mut actions)?;
+            let mut pid = 0;
+            let spawned = libc::posix_spawn(
+                &raw mut pid,
+                child.program.as_ptr(),
+                &raw const actions,
+                &raw const attributes,
+                child.arguments.pointers.as_ptr().cast(),
+                child.environment.pointers.as_ptr().cast(),
+            );
+            libc::posix_spawnattr_destroy(&raw mut attributes);
+            wanted(spawned).map(|()| pid)
+        });
+        libc::posix_spawn_file_actions_destroy(&raw mut actions);
+        made
+    }
+}
+
 /// Becomes another program; returns only if that fails.
 pub(crate) fn execve(program: &CStr, arguments: &CStrings, environment: &CStrings) -> Errno {
     // SAFETY: both arrays end with a null pointer and point to strings that `CStrings` keeps alive.

@@ -10,6 +10,7 @@
 
 mod adopting;
 mod killing;
+mod plain;
 mod refusing;
 mod spawning;
 mod world;

@@ -109,6 +109,15 @@ impl Program {
 
 impl World {
     pub(crate) fn start(state: &Path, cgroup: CgroupChoice) -> Self {
+        Self::with_spawner(state, cgroup, Some(PathBuf::from(env!("CARGO_BIN_EXE_pattern-launcher"))))
+    }
+
+    /// A host in a program that is no spawner.
+    pub(crate) fn without_spawner(state: &Path, cgroup: CgroupChoice) -> Self {
+        Self::with_spawner(state, cgroup, None)
+    }
+
+    fn with_spawner(state: &Path, cgroup: CgroupChoice, spawner_exe: Option<PathBuf>) -> Self {
         let (records, loaded) = Records::open(state, clock::boot().unwrap()).unwrap();
         let records = Arc::new(records);
         let (sender, events) = mpsc::channel(64);
@@ -117,7 +126,7 @@ impl World {
             log_dir: state.join("logs"),
             cgroup,
             inherited_env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
-            spawner_exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_pattern-launcher"))),
+            spawner_exe,
             subreaper: Subreaper::Off,
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();

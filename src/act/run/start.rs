@@ -52,7 +52,7 @@ async fn fail(run: &Run, error: Error) {
 async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
     let surroundings = Arc::clone(&run.shared.surroundings);
     let Ready { spawn, cgroup, paths } = run.shared.blocking(move || prepare(&surroundings, &request)).await?;
-    let HeldChild { pid, pidfd, release, outcome, in_cgroup } = match run.shared.spawner.spawn(&spawn).await {
+    let HeldChild { pid, pidfd, release, outcome, in_cgroup } = match run.shared.spawner.spawn(spawn).await {
         Ok(child) => child,
         Err(failure) => {
             remove(run, cgroup).await;

@@ -1,7 +1,7 @@
 //! The launcher's end: asks the spawner for children, several at a time, and starts another spawner when one dies.
 
 use super::protocol::{REPLY_FDS, REPLY_LEN, Reply, SpawnRequest, Stage};
-use super::{SUBCOMMAND, was_entered};
+use super::{SUBCOMMAND, plain, was_entered};
 use crate::act::known::KnownPids;
 use crate::error::{Code, Error, Result};
 use rustix::fd::OwnedFd;
@@ -56,21 +56,24 @@ struct Ask {
     tries: u8,
 }
 
-/// Asks for children. The spawner ends when this is dropped.
+/// Makes children.
 #[derive(Debug)]
-pub(crate) struct Client {
-    asks: mpsc::Sender<Ask>,
+pub(crate) enum Client {
+    /// Asks the spawner for them. The spawner ends when this is dropped.
+    Spawner(Asks),
+    /// Makes them itself, see [`plain`].
+    Plain(Arc<KnownPids>),
 }
 
+/// Requests on their way to the spawner.
+#[derive(Debug)]
+pub(crate) struct Asks(mpsc::Sender<Ask>);
+
 impl Client {
-    /// Starts a spawner from `exe`, or from this very executable.
+    /// Starts a spawner from `exe`, or from this very executable; does without one where that is no spawner.
     pub(crate) fn start(exe: Option<PathBuf>, known: Arc<KnownPids>) -> Result<Self> {
         if exe.is_none() && !was_entered() {
-            return Err(Error::new(Code::InternalError, "This program cannot start processes")
-                .because("its main does not begin with pattern_launcher::run_if_spawner()")
-                .suggest(
-                    "if let Some(code) = pattern_launcher::run_if_spawner() { return code; } as the first line of main",
-                ));
+            return Ok(Self::Plain(known));
         }
         let exe = exe.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let first = Connection::open(&exe, &known).map_err(|cause| {
@@ -81,15 +84,29 @@ impl Client {
         })?;
         let (asks, requests) = mpsc::channel(WINDOW);
         tokio::spawn(serve(exe, known, first, requests));
-        Ok(Self { asks })
+        Ok(Self::Spawner(Asks(asks)))
     }
 
     /// Asks for a child, which is then held.
-    pub(crate) async fn spawn(&self, request: &SpawnRequest) -> Answer {
+    pub(crate) async fn spawn(&self, request: SpawnRequest) -> Answer {
         let gone = SpawnFailure { stage: Stage::HandOver, errno: Errno::PIPE };
-        let (answer, child) = oneshot::channel();
-        self.asks.send(Ask { frame: request.encode(), answer, tries: 0 }).await.map_err(|_| gone)?;
-        child.await.map_err(|_| gone)?
+        match self {
+            Self::Spawner(Asks(asks)) => {
+                let (answer, child) = oneshot::channel();
+                asks.send(Ask { frame: request.encode(), answer, tries: 0 }).await.map_err(|_| gone)?;
+                child.await.map_err(|_| gone)?
+            }
+            Self::Plain(known) => {
+                let known = Arc::clone(known);
+                // When nobody waits any more the child, being dropped, exits.
+                tokio::task::spawn_blocking(move || plain::spawn(request, &known)).await.map_err(|_| gone)?
+            }
+        }
+    }
+
+    /// Whether there is a spawner.
+    pub(crate) const fn has_spawner(&self) -> bool {
+        matches!(self, Self::Spawner(_))
     }
 }
 

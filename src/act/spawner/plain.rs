@@ -1,0 +1,65 @@
+//! Children without a spawner, for a program that embeds the launcher and does not begin with `run_if_spawner`.
+//!
+//! A shell stands in for the child: it is started by posix_spawn in a session of its own, waits on a pipe until its
+//! record is written, and becomes the program. So a child is held here as well, and exits when its launcher dies.
+//!
+//! What this cannot do: say why the exec itself failed (it shows as exit code 126 or 127), give the program another
+//! name than its path, and keep back descriptors that the embedding program has opened without close-on-exec. A shell
+//! that is bash adds `PWD`, `SHLVL` and `_` to the environment, and signals 32 and 33 stay ignored.
+
+use super::client::{HeldChild, SpawnFailure};
+use super::protocol::{SpawnRequest, Stage};
+use crate::act::known::KnownPids;
+use crate::act::sys::{self, CStrings, PlainChild};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// The shell that POSIX promises.
+const SHELL: &CStr = c"/bin/sh";
+/// Waits for a word on descriptor 3, restores the limit of open files `$1`, and becomes the rest.
+const SCRIPT: &CStr = c"read -r go <&3
+[ -n \"$go\" ] || exit 127
+ulimit -S -n \"$1\" 2>/dev/null
+shift
+exec \"$@\" 3<&- 4>&-";
+
+/// Makes a child, which is then held. Blocks for as long as a spawn takes.
+pub(super) fn spawn(request: SpawnRequest, known: &KnownPids) -> Result<HeldChild, SpawnFailure> {
+    let at = |stage| move |errno| SpawnFailure { stage, errno };
+    let SpawnRequest { program, arguments, environment, folder, log, cgroup, open_files } = request;
+    let place = rustix::fs::open(&*folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    place.map_err(at(Stage::Folder))?;
+    let (hold, release) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Stage::Pipes))?;
+    let (outcome, report) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Stage::Pipes))?;
+    let limit = CString::new(open_files.to_string()).map_err(|_| at(Stage::Request)(Errno::INVAL))?;
+    let name = CString::from(c"sh");
+    let own = [name.clone(), CString::from(c"-c"), CString::from(SCRIPT), name, limit, program];
+    let arguments: Vec<CString> = own.into_iter().chain(arguments.into_iter().skip(1)).collect();
+    let child = PlainChild {
+        program: SHELL,
+        arguments: &CStrings::from(arguments),
+        environment: &CStrings::from(environment),
+        folder: &folder,
+        log: &log,
+        hold: hold.as_fd(),
+        report: report.as_fd(),
+    };
+    let pid = sys::spawn_plain(&child).map_err(at(Stage::Clone))?;
+    known.add(pid);
+    let held = Pid::from_raw(pid).ok_or(Errno::SRCH).and_then(|own| pidfd_open(own, PidfdFlags::empty()));
+    let pidfd = held.map_err(|errno| {
+        known.abandon(pid);
+        at(Stage::HandOver)(errno)
+    })?;
+    let in_cgroup = cgroup.is_some_and(|folder| {
+        let procs = Path::new(std::ffi::OsStr::from_bytes(folder.as_bytes())).join("cgroup.procs");
+        std::fs::write(procs, pid.to_string()).is_ok()
+    });
+    Ok(HeldChild { pid, pidfd, release, outcome, in_cgroup })
+}
