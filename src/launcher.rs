@@ -4,12 +4,18 @@
 //! adopted before the desired directories are read, and only then does the loop turn. Signals are not handled here: a
 //! program that embeds a launcher has its own.
 
+mod ask;
+mod builder;
+
+pub use builder::Builder;
+
 use crate::act::records::Loaded as LoadedRecords;
 use crate::act::status_file::STATUS_FILE;
 use crate::act::{
     CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
 };
 use crate::config::{CgroupSetting, Config, OnExit};
+use crate::control::Control;
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{self, StoreHandle, StoreSettings};
 use crate::error::{Code, Error, Result};
@@ -26,8 +32,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 /// Events on their way to the loop: a thousand runs may each have a few. A run that finds the queue full waits.
 const EVENTS: usize = 4096;
@@ -36,11 +45,17 @@ const CHANGES: usize = 16;
 /// Requests on their way to the loop; they come from people.
 const REQUESTS: usize = 16;
 
+/// The wait, after every process has been ordered to be killed, for what cannot be killed.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
 /// A launcher that runs. Dropping it leaves every process as it is.
+///
+/// Several may live in one program, each with a state folder of its own. What it can be asked for is in [`Control`], to
+/// which a launcher dereferences nothing: the methods here ask in the name of this program.
 #[derive(Debug)]
 pub struct Launcher {
     config: Config,
-    board: Arc<Board>,
+    control: Control,
     http: Option<(SocketAddr, JoinHandle<()>)>,
     store: StoreHandle,
     /// The task that makes the launch folder as soon as that is possible.
@@ -49,15 +64,51 @@ pub struct Launcher {
     requests: mpsc::Sender<Request>,
     task: JoinHandle<Remains>,
     _lock: StateLock,
+    _scratch: Option<TempDir>,
+}
+
+/// In what a launcher runs.
+#[derive(Debug)]
+enum Role {
+    /// In a process of its own.
+    Daemon,
+    /// In somebody's program.
+    Embedded(
+        /// What goes with it.
+        Option<TempDir>,
+    ),
+}
+
+/// A launcher for trying things: the development profile, everything but the patterns in a temporary folder, nothing
+/// listened on. Processes end with [`Launcher::shutdown`]; if the program dies before, nobody takes them over.
+///
+/// # Errors
+/// As for [`Builder::build`].
+pub async fn quick_start(patterns_dir: impl Into<PathBuf>) -> Result<Launcher> {
+    let scratch = tempfile::Builder::new().prefix("pattern-launcher-").tempdir().map_err(|cause| {
+        Error::new(Code::StoreUnavailable, "a temporary folder cannot be made")
+            .caused_by(&cause)
+            .suggest("set TMPDIR to a folder that can be written, or use Launcher::builder() with a state_dir")
+    })?;
+    Launcher::builder().patterns_dir(patterns_dir).in_scratch(scratch).build().await
 }
 
 impl Launcher {
-    /// Takes over what the last launcher left, and begins. Within a multi-threaded tokio runtime.
+    /// Begins to build a launcher into this program.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Takes over what the last launcher left, and begins, as the daemon does. Within a multi-threaded tokio runtime.
     ///
     /// # Errors
     /// `ALREADY_RUNNING` when another launcher holds the state folder or a desired root, `STORE_UNAVAILABLE` when the
-    /// state folder cannot be used, `INVALID_CONFIGURATION` when the HTTP address or the cgroup cannot be used.
+    /// state folder cannot be used, `INVALID_CONFIGURATION` when an address or the cgroup cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
+        Self::begin(config, Role::Daemon).await
+    }
+
+    async fn begin(config: Config, role: Role) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
         refuse_held_roots(&config)?;
@@ -79,15 +130,15 @@ impl Launcher {
             .transpose()?;
 
         let (event_sender, events) = mpsc::channel(EVENTS);
-        let host = Host::start(host_settings(&config), Arc::clone(&records), event_sender)?;
+        let host = Host::start(host_settings(&config, &role), Arc::clone(&records), event_sender)?;
         tell_tracking(host.tracking());
-        let (change_sender, desired) = mpsc::channel(CHANGES);
+        let (delivery_sender, desired) = mpsc::channel(CHANGES);
         let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();
         let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
         engine.restore(adopt(&host, loaded).await, clock::now(), &mut SystemDice);
         let made = make_launch_dir(&config.launch_dir);
         let store =
-            store::spawn(store_settings(&config, Some(Arc::new(RootLocks))), declared, clock::now, change_sender);
+            store::spawn(store_settings(&config, Some(Arc::new(RootLocks))), declared, clock::now, delivery_sender);
 
         let status = StatusWriter::spawn(config.state_dir.join(STATUS_FILE), std::process::id(), telemetry::wall_time);
         let (requests, asked) = mpsc::channel(REQUESTS);
@@ -103,14 +154,20 @@ impl Launcher {
             wall_time: telemetry::wall_time,
             resync,
         };
+        let closing = CancellationToken::new();
+        let control = Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), closing);
         let task = tokio::spawn(reconciler.run(asked));
         let launch_dir = provide_launch_dir(&config, &store, made);
-        Ok(Self { config, board, http, store, launch_dir, records, requests, task, _lock: lock })
+        let scratch = match role {
+            Role::Daemon => None,
+            Role::Embedded(scratch) => scratch,
+        };
+        Ok(Self { config, control, http, store, launch_dir, records, requests, task, _lock: lock, _scratch: scratch })
     }
 
-    /// Where everything stands.
-    pub const fn board(&self) -> &Arc<Board> {
-        &self.board
+    /// What can be asked of it, in anybody's name.
+    pub const fn control(&self) -> &Control {
+        &self.control
     }
 
     /// What it runs with.
@@ -153,6 +210,7 @@ impl Launcher {
     /// Begins to end as the configuration says. While processes are being ended, asking again ends them at once, and a
     /// third time leaves what will not end.
     pub async fn stop(&self) {
+        self.control.closing().cancel();
         self.request(match self.config.on_exit {
             OnExit::Terminate => Request::Terminate,
             OnExit::Detach => Request::Detach,
@@ -171,6 +229,24 @@ impl Launcher {
     /// `INTERNAL_ERROR` when the loop broke.
     pub async fn ended(&mut self) -> Result<Remains> {
         (&mut self.task).await.map_err(|cause| internal("the loop broke").caused_by(&cause))
+    }
+
+    /// Ends it as [`Builder::on_exit`] says: by default every process with its own grace period, all at once, and what
+    /// still lives after `within` at once. Calls that wait for something end with `STORE_UNAVAILABLE`.
+    ///
+    /// # Errors
+    /// As for [`Launcher::wind_up`].
+    pub async fn shutdown(mut self, within: Duration) -> Result<()> {
+        self.stop().await;
+        let mut patience = within;
+        let remains = loop {
+            match tokio::time::timeout(patience, self.ended()).await {
+                Ok(remains) => break remains?,
+                Err(_) => self.stop().await,
+            }
+            patience = LAST_WAIT;
+        };
+        self.wind_up(remains).await
     }
 
     /// Writes the last records and the last status, and lets go of everything.
@@ -237,7 +313,7 @@ pub fn log_dir(state_dir: &Path) -> PathBuf {
     std::path::absolute(&logs).unwrap_or(logs)
 }
 
-fn host_settings(config: &Config) -> HostSettings {
+fn host_settings(config: &Config, role: &Role) -> HostSettings {
     let names = INHERITED.iter().copied().chain(config.inherit_env.iter().map(String::as_str));
     let inherited_env: BTreeMap<String, String> =
         names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
@@ -251,7 +327,11 @@ fn host_settings(config: &Config) -> HostSettings {
         },
         inherited_env,
         spawner_exe: None,
-        subreaper: Subreaper::On,
+        // It concerns the whole process, so in somebody's program it is not ours to decide.
+        subreaper: match role {
+            Role::Daemon => Subreaper::On,
+            Role::Embedded(_) => Subreaper::Off,
+        },
     }
 }
 

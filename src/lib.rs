@@ -45,3 +45,4 @@ pub mod testing;
 pub use act::run_if_spawner;
 pub use control::LaunchSpec;
 pub use error::{Code, Error, Result};
+pub use launcher::{Builder, Launcher, quick_start};

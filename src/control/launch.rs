@@ -1,0 +1,147 @@
+//! Get or create.
+
+use super::{Control, LaunchSpec, now};
+use crate::desired::store::Launch;
+use crate::error::{Code, Error, Result};
+use crate::model::{Caller, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
+use crate::observed::Ask;
+use std::sync::Arc;
+
+/// A key that is declared and ended over and over meanwhile is given up after this many attempts: somebody else is
+/// ending it as fast as it is launched.
+const ATTEMPTS: usize = 8;
+
+/// What a launch came to.
+#[derive(Debug, Clone)]
+pub struct Launched {
+    /// Where the key stands.
+    pub status: Arc<KeyStatus>,
+    /// Whether this launch declared it; false when it was declared before.
+    pub created: bool,
+    /// Whether it was declared with other config or slots than this launch names.
+    pub config_differs: bool,
+}
+
+impl Launched {
+    /// Its process id.
+    pub fn process_id(&self) -> &Key {
+        &self.status.process_id
+    }
+
+    /// Where its gRPC listens, once it has a port.
+    pub fn address(&self) -> Option<&str> {
+        self.status.address.as_deref()
+    }
+
+    /// The kernel's id of its process, while it has one.
+    pub fn pid(&self) -> Option<i32> {
+        self.status.pid
+    }
+}
+
+impl Control {
+    /// Gets the process of the isolation key that `spec` names, or creates it. Any number of callers get one process.
+    ///
+    /// Waits until the process is healthy, unless it runs already, its circuit opens, or it has finished; with
+    /// [`LaunchSpec::no_wait`] only until the launch is on disk.
+    ///
+    /// # Errors
+    /// What is wrong with `spec` (`INVALID_INSTANCE`, `INVALID_ISOLATION_LEVEL`, `MISSING_NAMESPACE`,
+    /// `MISSING_SESSION_ID`, `PATTERN_NOT_FOUND`, `INVALID_MANIFEST`), before anything is written; `STORE_UNAVAILABLE`
+    /// when it cannot be written down or the launcher ends; `MAX_ERRORS_EXCEEDED` when its circuit is open or opens;
+    /// `PROCESS_START_FAILED` when it is stopped or suspended, or is terminated meanwhile.
+    pub async fn launch(&self, spec: &LaunchSpec, by: &Caller) -> Result<Launched> {
+        let checked = spec.check()?;
+        let wanted = match self.patterns().resolve_request(&checked) {
+            Ok(wanted) => wanted,
+            // The store looks once more: the pattern may have been put there this very moment.
+            Err(error) if error.code() == Code::PatternNotFound => {
+                let launched = self.store.launch(Launch { spec: checked, by: by.clone() }).await?;
+                let created = launched.created;
+                return self.launched(&launched.instance, created, spec).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let key = &wanted.key;
+        for _ in 0..ATTEMPTS {
+            match self.board.status(key).filter(|status| status.desired.is_some()) {
+                Some(status) if status.state == ProcessState::Running && !is_renewal_due(&status, now()) => {
+                    return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
+                }
+                Some(_) => match self.ask(key, Ask::Launch, by).await {
+                    Ok(_) => return self.launched(&wanted, false, spec).await,
+                    // It was ended at this very moment.
+                    Err(error) if error.code() == Code::ProcessNotFound => {}
+                    Err(error) => return Err(error),
+                },
+                None => {
+                    let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
+                    if launched.created {
+                        return self.launched(&wanted, true, spec).await;
+                    }
+                }
+            }
+        }
+        Err(Error::new(Code::ProcessStartFailed, format!("'{key}' is terminated as fast as it is launched"))
+            .with("process_id", key)
+            .suggest(format!("find out who terminates it: prismctl events --process-id {key}")))
+    }
+
+    async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec) -> Result<Launched> {
+        let status = if spec.waits() { self.wait_until_up(&wanted.key).await? } else { self.known(&wanted.key)? };
+        Ok(Launched { config_differs: !created && differs(wanted, &status), status, created })
+    }
+
+    /// Waits until a declared key runs, or is not going to.
+    pub(super) async fn wait_until_up(&self, key: &Key) -> Result<Arc<KeyStatus>> {
+        self.wait(key, |status| is_up(key, status)).await
+    }
+}
+
+/// Whether a declared key runs or has run, or why it is not going to; `None` while that is open.
+fn is_up(key: &Key, status: Option<&Arc<KeyStatus>>) -> Option<Result<Arc<KeyStatus>>> {
+    let ended = |message: &str, suggestion: String| {
+        let error = Error::new(Code::ProcessStartFailed, format!("'{key}' {message}")).with("process_id", key);
+        Some(Err(error.suggest(suggestion)))
+    };
+    let Some(status) = status.filter(|status| status.desired.is_some()) else {
+        return ended("was terminated while it was being started", "launch it again, if it is still wanted".to_owned());
+    };
+    if let Some(suspension) = &status.suspension {
+        let message = format!("was suspended by {}: {}", suspension.by, suspension.reason);
+        return ended(&message, format!("prismctl pattern resume {key}"));
+    }
+    if status.desired == Some(DesiredState::Stopped) {
+        let place = status.declared_at.clone().unwrap_or_default();
+        return ended("is declared as stopped", format!("write 'state: running' in {place}"));
+    }
+    match status.state {
+        ProcessState::Running | ProcessState::Finished => Some(Ok(Arc::clone(status))),
+        ProcessState::Failed => Some(Err(failure(key, status))),
+        ProcessState::Starting | ProcessState::Terminating | ProcessState::Terminated => None,
+    }
+}
+
+/// Why a key has failed for good.
+fn failure(key: &Key, status: &KeyStatus) -> Error {
+    status.failure.clone().unwrap_or_else(|| {
+        Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed too often and is not restarted"))
+            .with("process_id", key)
+            .suggest(format!("prismctl pattern explain {key}"))
+    })
+}
+
+/// Whether a launch has to be told to the loop so that the `ttl` is counted from it.
+fn is_renewal_due(status: &KeyStatus, now: Moment) -> bool {
+    let ttl = status.declared.as_ref().and_then(|instance| instance.content.ttl);
+    let (Some(ttl), Some(ends)) = (ttl, status.expires_at_boot_seconds) else { return false };
+    // A renewal leaves the ttl and a slack; once the slack is over, another is due.
+    ends - now.since_boot.as_secs_f64() <= ttl.as_secs_f64()
+}
+
+/// Whether the declared instance was given other config or slots than a launch that names some.
+fn differs(wanted: &Instance, status: &KeyStatus) -> bool {
+    let wanted = &wanted.content.launch.config;
+    let declared = status.declared.as_ref().map(|instance| &instance.content.launch.config);
+    !wanted.is_empty() && declared.is_some_and(|declared| declared != wanted)
+}
