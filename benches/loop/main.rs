@@ -13,6 +13,7 @@
 mod e2e {
     pub(crate) mod world;
 }
+mod api;
 mod floor;
 mod measure;
 mod table;
@@ -31,6 +32,9 @@ const SAMPLES: usize = 20;
 
 fn main() {
     if std::env::args().any(|arg| arg == "--test" || arg == "--list") {
+        return;
+    }
+    if api::serve_empty_if_asked() {
         return;
     }
     let mut table = Table::new();
@@ -52,6 +56,7 @@ fn main() {
     let crash = table.samples("kill -9 to running again", crash_to_running(folder, SAMPLES));
     table.ratio(crash, bare);
 
+    api::measure(&mut table, disk.as_path(), MANY);
     for count in [0, 100] {
         table.memory(count, memory(folder, count));
     }

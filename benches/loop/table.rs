@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people have three digits")]
 
+use crate::api::Calls;
 use std::time::Duration;
 
 /// The table in the making.
@@ -30,6 +31,22 @@ impl Table {
     pub(crate) fn ratio(&mut self, measured: Duration, bare: Duration) {
         let ratio = measured.as_secs_f64() / bare.as_secs_f64();
         self.line("  beside the bare loop", &format!("{ratio:.2} ×"), "");
+    }
+
+    /// Takes down many calls: the median, the 99th percentile and the rate.
+    pub(crate) fn calls(&mut self, what: &str, calls: &Calls) {
+        let at = |share: usize| shown(calls.times[(calls.times.len() * share / 100).min(calls.times.len() - 1)]);
+        self.line(what, &format!("p50 {}, p99 {}", at(50), at(99)), &format!("{:.0} a second", calls.rate()));
+    }
+
+    /// The rate of the first as a share of that of the second.
+    pub(crate) fn rate_ratio(&mut self, measured: f64, bare: f64) {
+        self.line("  beside the empty method", &format!("{:.0} % of its rate", 100.0 * measured / bare), "");
+    }
+
+    /// How much longer the first took than the second.
+    pub(crate) fn beyond(&mut self, what: &str, measured: Duration, bare: Duration) {
+        self.line(what, &shown(measured.saturating_sub(bare)), "");
     }
 
     /// The memory of the daemon with so many instances.
