@@ -1,5 +1,9 @@
 //! Reads a file of instances: every document checked by itself, not yet against its manifest.
 
+mod write;
+
+pub use write::{FIRST_LINE, write_instances};
+
 use super::bindings::{self, check_slot_name};
 use super::fields::{DAY, Fields, SHORTEST};
 use super::format::RawInstance;

@@ -1,10 +1,10 @@
 //! The patterns as they are now, for anyone to read: a snapshot that does not change.
 
 use super::{Lookup, Paths, Problem, Registry, not_found};
-use crate::desired::resolve::resolve;
+use crate::desired::resolve;
 use crate::desired::spec::{Defaults, InstanceSpec};
 use crate::error::{Error, Result};
-use crate::model::{Instance, Manifest, Origin, PatternName};
+use crate::model::{Instance, Key, Manifest, PatternName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,13 +64,25 @@ impl PatternBook {
     /// `PATTERN_NOT_FOUND`, `INVALID_MANIFEST`, `INVALID_ISOLATION_LEVEL`, `MISSING_NAMESPACE`, `MISSING_SESSION_ID`
     /// and `INVALID_INSTANCE`.
     pub fn resolve_request(&self, spec: &InstanceSpec) -> Result<Instance> {
-        let manifest = match self.answers.get(&spec.pattern) {
-            Some(Lookup::Found(manifest) | Lookup::LastGood(manifest, _)) => manifest,
-            Some(Lookup::Invalid(error) | Lookup::Gone(error) | Lookup::Unknown(error)) => return Err(error.clone()),
-            None => return Err(self.not_found(&spec.pattern)),
-        };
-        let origin = Origin { root: self.launch_dir.clone(), file: PathBuf::new(), line: 1, api_managed: true };
-        resolve(spec, manifest, &self.defaults, origin)
+        resolve::resolve_request(spec, self.usable(&spec.pattern)?, &self.defaults, &self.launch_dir)
+    }
+
+    /// The process id that a launch request asks for. Costs less than the whole of it, and so does not find all that may
+    /// be wrong.
+    ///
+    /// # Errors
+    /// As [`PatternBook::resolve_request`].
+    pub fn key(&self, spec: &InstanceSpec) -> Result<Key> {
+        let manifest = self.usable(&spec.pattern)?;
+        Ok(resolve::request_isolation(spec, manifest, &self.defaults)?.key(&manifest.name))
+    }
+
+    fn usable(&self, name: &PatternName) -> Result<&Arc<Manifest>> {
+        match self.answers.get(name) {
+            Some(Lookup::Found(manifest) | Lookup::LastGood(manifest, _)) => Ok(manifest),
+            Some(Lookup::Invalid(error) | Lookup::Gone(error) | Lookup::Unknown(error)) => Err(error.clone()),
+            None => Err(self.not_found(name)),
+        }
     }
 
     fn not_found(&self, name: &PatternName) -> Error {

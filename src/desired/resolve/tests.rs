@@ -154,3 +154,57 @@ fn equal_meaning_is_equal_content() {
     let c = case(SLOT, "namespace: a\nconfig: { A: 1, B: 02 }\nslots: { main-db: { url: u } }\ngrace_period: 60s");
     assert_ne!(c.expect("valid").content, a.content);
 }
+
+fn request(more: &str, spec: &InstanceSpec) -> Result<Instance> {
+    resolve_request(spec, &manifest(more), &defaults(), Path::new("launched"))
+}
+
+/// A request as the document of a file would say it; only what a file may say can be given so.
+fn asked(text: &str) -> InstanceSpec {
+    let text = format!("pattern: consumer\n{text}");
+    parse_instances(Path::new("a.yaml"), text.as_bytes(), Author::Launcher).expect("a valid file").remove(0)
+}
+
+#[test]
+fn a_request_is_declared_where_its_launched_file_will_be() {
+    let instance = request("", &asked("namespace: a")).expect("valid");
+    let (key, origin) = (instance.key.as_str(), &instance.origin);
+    assert_eq!((key, origin.api_managed, origin.line), ("ns:a:consumer", true, FIRST_LINE));
+    assert_eq!(origin.path(), Path::new("launched").join(launched_file(&instance.key)));
+}
+
+#[test]
+fn a_request_may_name_more_than_its_level_needs() {
+    let everything = InstanceSpec { session: asked("session: s").session, ..asked("namespace: a") };
+    for (level, key) in [("none", "shared:consumer"), ("namespace", "ns:a:consumer")] {
+        let instance = request(&format!("isolation_level: {level}"), &everything).expect(level);
+        assert_eq!(instance.key.as_str(), key);
+        let said = explicit(&everything, &instance.isolation);
+        assert_eq!(said.session, None, "{level}");
+        assert_eq!(said.namespace.is_some(), level == "namespace");
+        assert_eq!(request("", &said).expect("the same").key.as_str(), key, "whatever the manifest says by then");
+    }
+}
+
+#[test]
+fn what_a_request_lacks_is_mended_by_asking_otherwise() {
+    for (more, text, code, part) in [
+        ("", "", Code::MissingNamespace, "--namespace"),
+        ("isolation_level: session", "", Code::MissingSessionId, "--session"),
+        (
+            "minimum_isolation: session",
+            "isolation: namespace\nnamespace: a",
+            Code::InvalidIsolationLevel,
+            "--isolation session",
+        ),
+        (SLOT, "namespace: a", Code::InvalidInstance, "--slot main-db.url="),
+        (SLOT, "namespace: a\nslots: { maindb: { url: u } }", Code::InvalidInstance, "write 'main-db'"),
+        (SLOT, "namespace: a\nslots: { main-db: { type: x } }", Code::InvalidInstance, "leave out one"),
+    ] {
+        let error = request(more, &asked(text)).expect_err(text);
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.suggestion().is_some_and(|suggestion| suggestion.contains(part)), "{error}");
+        let text = error.to_string();
+        assert!(!text.contains("launched") && !text.contains(".yaml:") && !text.contains(" : "), "{text}");
+    }
+}
