@@ -7,4 +7,4 @@ mod kinds;
 mod roots;
 mod task;
 
-mod world;
+pub(super) mod world;

@@ -8,9 +8,10 @@ mod git;
 mod walk;
 
 use super::root::RootSpec;
-use super::sight::{Emptiness, Outcome, Scan};
+use super::sight::{Emptiness, Outcome, Scan, Sight, Stillness};
 use super::stamp::Stamp;
 use crate::error::{Code, Error};
+use rustix::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -45,6 +46,23 @@ pub struct Folder {
     pub real: PathBuf,
     /// Which folder it was.
     pub identity: Identity,
+}
+
+/// One look at a file of a folder, beside any scan; `None` when there is none.
+pub(super) fn look_at(folder: &Path, file: &Path) -> Option<Sight> {
+    let path = folder.join(file);
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(parent, flags, Mode::empty()) {
+        Ok(parent) => match file::read(parent.as_fd(), name, &path, Stillness::Unknown) {
+            file::Look::Seen(sight, _) => Some(sight),
+            file::Look::NoFile => None,
+        },
+        Err(error) => Some(Sight::Trouble(file::unreadable(&path, &error.into()))),
+    }
 }
 
 /// What scanning has cost, for tests and figures.
@@ -182,6 +200,11 @@ impl Scanner {
     /// Which folder the root was when it last had a file in it.
     pub const fn inhabited(&self) -> Option<Identity> {
         self.inhabited
+    }
+
+    /// The launcher has written a file into the folder that the root is now.
+    pub const fn inhabit(&mut self, identity: Identity) {
+        self.inhabited = Some(identity);
     }
 
     /// What it is a scanner of.

@@ -6,8 +6,10 @@
 mod file;
 mod keys;
 mod status;
+mod written;
 
 pub use file::ABSENT_FOR;
+pub use written::Standing;
 
 use super::guard::Guard;
 use super::root::RootSpec;
@@ -114,6 +116,8 @@ pub struct Desired {
     /// Files that have to be looked at again although nothing seems to have changed.
     pending: BTreeSet<FileId>,
     troubled: BTreeSet<FileId>,
+    /// Launched files that have lost a key to a person's file.
+    contested: BTreeSet<FileId>,
     /// Files that wait for a pattern.
     unresolved: BTreeSet<FileId>,
     pattern_problems: Vec<Error>,
@@ -138,6 +142,7 @@ impl Desired {
             dirty: BTreeSet::new(),
             pending: BTreeSet::new(),
             troubled: BTreeSet::new(),
+            contested: BTreeSet::new(),
             unresolved: BTreeSet::new(),
             pattern_problems: Vec::new(),
             status: Arc::default(),

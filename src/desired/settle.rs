@@ -64,6 +64,16 @@ impl Settle {
         }
     }
 
+    /// This content counts without having been looked at, since the launcher itself has just written it.
+    pub fn take_over(&mut self, fingerprint: Fingerprint) {
+        self.accept(fingerprint);
+    }
+
+    /// The content that counts.
+    pub const fn accepted(&self) -> Option<Fingerprint> {
+        self.accepted
+    }
+
     fn accept(&mut self, fingerprint: Fingerprint) {
         *self = Self { accepted: Some(fingerprint), candidate: None, verify_at: None };
     }

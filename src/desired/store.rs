@@ -10,9 +10,12 @@
 
 mod confirm;
 mod dropped;
+pub(super) mod files;
 mod inhabited;
 mod journal;
 mod pass;
+mod planning;
+mod refusals;
 mod replace;
 mod request;
 mod survey;
@@ -32,7 +35,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Caller, Instance, Key, Moment};
 use arc_swap::ArcSwap;
 use pass::Pass;
-use request::{Reply, Write};
+use request::{Reply, What, Write};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +114,7 @@ impl StoreHandle {
     /// Those of [`PatternBook::resolve_request`]; `DECLARED_BY_FILE` when a file is in the way, `STORE_UNAVAILABLE` when
     /// it cannot be written, `RESOURCE_LIMIT_EXCEEDED` when too many wait.
     pub async fn launch(&self, launch: Launch) -> Result<LaunchedFile> {
-        self.ask(|reply| Write::Launch { launch, reply }).await
+        self.ask(|reply| What::Launch { launch, reply }).await
     }
 
     /// Removes the launched file of `key` and ends what it declares, with at most this grace period. Answers once it is
@@ -121,7 +124,7 @@ impl StoreHandle {
     /// `PROCESS_NOT_FOUND` when nothing declares it, `DECLARED_BY_FILE` when a person's file does, `STORE_UNAVAILABLE`
     /// when the file cannot be removed, `RESOURCE_LIMIT_EXCEEDED` when too many wait.
     pub async fn remove(&self, key: Key, grace: Option<Duration>, by: Caller) -> Result<()> {
-        self.ask(|reply| Write::Remove { key, grace, by, reply: Some(reply) }).await
+        self.ask(|reply| What::Remove { key, grace, by, reply: Some(reply) }).await
     }
 
     /// Rewrites the launched file of a key. Answers once that is on disk and the loop has taken it in.
@@ -129,15 +132,15 @@ impl StoreHandle {
     /// # Errors
     /// As [`StoreHandle::remove`], and those of [`PatternBook::resolve_request`].
     pub async fn update(&self, update: Update) -> Result<UpdateOutcome> {
-        self.ask(|reply| Write::Update { update, reply }).await
+        self.ask(|reply| What::Update { update, reply }).await
     }
 
     /// Removes the launched file of a key whose `ttl` is over. Neither waits nor answers; whether it came to anything is
     /// seen by what is declared, and it is to be asked again as long as that does not change.
     pub fn expire(&self, key: Key) {
-        let write = Write::Remove { key, grace: None, by: Caller::Launcher, reply: None };
+        let what = What::Remove { key, grace: None, by: Caller::Launcher, reply: None };
         // When too many wait, it is asked again.
-        drop(self.writes.try_send(write));
+        drop(self.writes.try_send(what.into()));
     }
 
     /// The patterns as they are now.
@@ -145,9 +148,9 @@ impl StoreHandle {
         self.patterns.load_full()
     }
 
-    async fn ask<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T> {
+    async fn ask<T>(&self, what: impl FnOnce(Reply<T>) -> What) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.writes.try_send(write(reply)).map_err(|refused| match refused {
+        self.writes.try_send(what(reply).into()).map_err(|refused| match refused {
             TrySendError::Full(_) => Error::new(
                 Code::ResourceLimitExceeded,
                 format!("More than {WRITES} launches and terminations wait to be written"),
@@ -223,3 +226,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

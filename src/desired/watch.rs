@@ -4,6 +4,7 @@
 //! a link is silent when the link flips. What cannot be watched is polled.
 
 use super::scan::{Folder, Identity, is_hidden, is_instance_file};
+use super::store::files::is_draft;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Event, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -78,6 +79,9 @@ pub struct Listener {
 struct Heard {
     interests: HashMap<PathBuf, Interest>,
     arrived: HashSet<PathBuf>,
+    /// Files that the launcher itself is writing, by their real paths, and those that it wrote before the last look.
+    expected: HashSet<PathBuf>,
+    expected_before: HashSet<PathBuf>,
     /// Watched folders that were removed or renamed: their watches are dead or tell of something else.
     lost: HashSet<PathBuf>,
 }
@@ -105,6 +109,18 @@ impl Watch {
     /// The real paths of what arrived by rename since the last call.
     pub fn take_arrived(&self) -> HashSet<PathBuf> {
         std::mem::take(&mut self.listener.heard().arrived)
+    }
+
+    /// The launcher itself writes these files, given by their real paths: that is no reason to look.
+    pub fn expect(&self, files: impl Iterator<Item = PathBuf>) {
+        self.listener.heard().expected.extend(files);
+    }
+
+    /// A look begins: what happens to the files that were expected before the last one is told again. One more look is
+    /// waited for since events come later than what they tell of.
+    pub fn forget_expected(&self) {
+        let mut heard = self.listener.heard();
+        heard.expected_before = std::mem::take(&mut heard.expected);
     }
 
     /// Watches exactly these folders from now on.
@@ -195,12 +211,15 @@ impl Heard {
         if self.interests.contains_key(path) {
             return true;
         }
+        if self.expected.contains(path) || self.expected_before.contains(path) {
+            return false;
+        }
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
         match self.interests.get(folder) {
             None => false,
             Some(Interest::Names(names)) => names.contains(name),
             // A name that is not read may be a link that others lead through, such as `..data`.
-            Some(Interest::Everything) => structural || may_be_read(name),
+            Some(Interest::Everything) => (structural && !is_draft(name)) || may_be_read(name),
         }
     }
 }

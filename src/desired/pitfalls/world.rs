@@ -36,12 +36,12 @@ pub(super) struct World {
     pub(super) outcome: Outcome,
 }
 
-pub(super) fn defaults() -> Defaults {
+pub(in crate::desired) fn defaults() -> Defaults {
     Defaults { isolation: IsolationLevel::Namespace, resources: Resources::default() }
 }
 
 /// A patterns directory with the patterns `p` and `q`.
-pub(super) fn make_patterns(dir: &Path) {
+pub(in crate::desired) fn make_patterns(dir: &Path) {
     for name in ["p", "q"] {
         fs::create_dir_all(dir.join(name)).expect("a pattern's folder");
         let manifest = format!("name: {name}\nversion: 1.0.0\nexecutable: sh\n");
@@ -50,7 +50,7 @@ pub(super) fn make_patterns(dir: &Path) {
 }
 
 /// A file that declares `ns:<namespace>:p`.
-pub(super) fn instance(namespace: &str) -> String {
+pub(in crate::desired) fn instance(namespace: &str) -> String {
     format!("pattern: p\nnamespace: {namespace}\n")
 }
 
@@ -197,7 +197,7 @@ impl World {
 }
 
 /// Whether this process may do what only root may; says what is skipped otherwise.
-pub(super) fn is_root(what: &str) -> bool {
+pub(in crate::desired) fn is_root(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("skipped: {what} takes root");

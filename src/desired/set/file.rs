@@ -5,7 +5,7 @@ use crate::desired::instance_file::{Author, parse_instances};
 use crate::desired::owner::Presence;
 use crate::desired::root::RootSpec;
 use crate::desired::settle::{Settle, Settled};
-use crate::desired::sight::Sight;
+use crate::desired::sight::{Fingerprint, Sight};
 use crate::desired::spec::InstanceSpec;
 use crate::error::{Code, Error};
 use crate::model::{Instance, Key, Moment, Origin, PatternName};
@@ -126,6 +126,19 @@ impl FileState {
             Sight::Content { bytes, .. } => self.parse(bytes, context),
         }
         true
+    }
+
+    /// The launcher has written the file: it is whole, and what it says counts.
+    pub(super) fn written(&mut self, bytes: &[u8], context: Context<'_>) {
+        self.absence = Absence::Present;
+        self.deletion_expected = false;
+        self.settle.take_over(Fingerprint::of(bytes));
+        self.parse(bytes, context);
+    }
+
+    /// The launcher has removed the file, and with it what it said.
+    pub(super) fn removed(&mut self) {
+        *self = Self { absence: Absence::Counts, ..Self::default() };
     }
 
     fn parse(&mut self, bytes: &[u8], context: Context<'_>) {
@@ -291,6 +304,11 @@ impl FileState {
             self.unresolved = false;
         }
         self.is_forgotten()
+    }
+
+    /// Whether it declares a key, or did.
+    pub(super) fn declares_key(&self, key: &Key) -> bool {
+        self.entries.iter().any(|entry| entry.instance.key == *key)
     }
 
     /// Whether nothing of the file is left to know.

@@ -54,6 +54,9 @@ impl Desired {
             Choice::Owner(owner) => losers(&documents, owner),
             Choice::AsBefore | Choice::Nobody => Vec::new(),
         };
+        if let Choice::Owner(owner) = choice {
+            self.contested.extend(outranked(&documents, owner));
+        }
         if let Some(state) = self.keys.get_mut(key) {
             state.duplicates = duplicates;
         }
@@ -195,7 +198,7 @@ impl Desired {
         })
     }
 
-    fn withdraw(&mut self, key: &Key, root: &Path, how: Change, change: &mut DesiredChange, now: Moment) {
+    pub(super) fn withdraw(&mut self, key: &Key, root: &Path, how: Change, change: &mut DesiredChange, now: Moment) {
         let documents = self.keys.get(key).map(|state| self.documents(key, state)).unwrap_or_default();
         self.forget_absent(key, &documents);
         self.keys.remove(key);
@@ -246,6 +249,13 @@ fn losers(documents: &[Document], owner: usize) -> Vec<Error> {
         .filter(|(_, document)| document.presence == Presence::Live)
         .map(|(_, document)| duplicate(&winner.key, &winner.origin, &document.instance.origin))
         .collect()
+}
+
+/// The launched files that lose to a person's.
+fn outranked(documents: &[Document], owner: usize) -> impl Iterator<Item = FileId> {
+    let by_person = !documents[owner].instance.origin.api_managed;
+    let launched = documents.iter().filter(move |document| by_person && document.instance.origin.api_managed);
+    launched.map(|document| document.id.clone())
 }
 
 fn duplicate(key: &Key, winner: &Origin, loser: &Origin) -> Error {

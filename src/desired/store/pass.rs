@@ -2,7 +2,9 @@
 
 use super::confirm::Confirmations;
 use super::dropped::Dropped;
+use super::files::{Writer, remove_drafts};
 use super::inhabited::Inhabited;
+use super::refusals::{no_launch_dir, unmounted, unreachable};
 use super::{StoreSettings, confirm_dir};
 use crate::desired::registry::{Lookup, PatternBook, Registry};
 use crate::desired::resolve::resolve;
@@ -30,22 +32,25 @@ const BUSY_CAP: Duration = Duration::from_secs(1);
 
 /// All that the store knows. Every method may block on the file system.
 pub(super) struct Pass {
-    settings: StoreSettings,
-    desired: Desired,
-    roots: Vec<Reader>,
-    registry: Registry,
-    watch: Watch,
+    pub(super) settings: StoreSettings,
+    pub(super) desired: Desired,
+    pub(super) roots: Vec<Reader>,
+    pub(super) registry: Registry,
+    pub(super) watch: Watch,
+    pub(super) writer: Writer,
     confirmations: Confirmations,
     inhabited: Inhabited,
     dropped: Dropped,
-    clock: fn() -> Moment,
+    pub(super) clock: fn() -> Moment,
     busy_for: u32,
-    published: Arc<ArcSwap<PatternBook>>,
+    pub(super) published: Arc<ArcSwap<PatternBook>>,
+    /// The launch directory from which what a dead launcher left was removed.
+    tidied: Option<Identity>,
 }
 
 /// A root, and what it takes to read it.
-struct Reader {
-    scanner: Scanner,
+pub(super) struct Reader {
+    pub(super) scanner: Scanner,
     others: Vec<PathBuf>,
     /// Which folder is locked, and its lock.
     lock: Option<(Identity, Box<dyn Send>)>,
@@ -99,12 +104,14 @@ impl Pass {
             roots: Vec::new(),
             registry: Registry::open(settings.patterns_dir.clone()),
             watch: Watch::new(connect),
+            writer: Writer::default(),
             confirmations: Confirmations::new(confirm_dir(&settings.state_dir)),
             inhabited,
             dropped,
             clock,
             busy_for: 0,
             published,
+            tidied: None,
             settings,
         };
         pass.make_readers();
@@ -136,7 +143,7 @@ impl Pass {
     }
 
     /// Lets everybody see the patterns as they are now.
-    fn publish_patterns(&self) {
+    pub(super) fn publish_patterns(&self) {
         let launch_dir = self.settings.launch_dir().to_path_buf();
         self.published.store(Arc::new(PatternBook::of(&self.registry, self.settings.defaults.clone(), launch_dir)));
     }
@@ -163,6 +170,7 @@ impl Pass {
         let began = (self.clock)();
         let patterns_again = self.refresh_patterns(began);
         let arrived = self.watch.take_arrived();
+        self.watch.forget_expected();
         let mut busy = false;
         for index in 0..self.roots.len() {
             busy |= self.scan(index, &arrived);
@@ -171,6 +179,8 @@ impl Pass {
         self.confirmations.apply(&mut self.desired, (self.clock)());
         let now = (self.clock)();
         let change = self.desired.decide(now);
+        self.tidy_launch_dir();
+        let change = self.set_aside(change);
         self.dropped.write(self.desired.dropped());
         self.inhabited.write(self.roots.iter().map(|root| (&root.scanner.spec().path, root.scanner.inhabited())));
         self.busy_for = if busy { self.busy_for.saturating_add(1) } else { 0 };
@@ -189,7 +199,7 @@ impl Pass {
         Ran { change, again, took: now.since(began) }
     }
 
-    fn refresh_patterns(&mut self, now: Moment) -> Option<Duration> {
+    pub(super) fn refresh_patterns(&mut self, now: Moment) -> Option<Duration> {
         let refreshed = self.registry.refresh(now);
         if !refreshed.changed.is_empty() || refreshed.problems_changed {
             let problems = self.registry.problems().iter().map(|problem| problem.error.clone()).collect();
@@ -213,6 +223,37 @@ impl Pass {
         let scanner = &root.scanner;
         self.desired.apply(&path, &scan, &|file| scanner.knows(file), &book, (self.clock)());
         matches!(scan.outcome, Outcome::Busy(_))
+    }
+
+    /// Sees to it that launched files can be written now, and says where. A launch directory that has disappeared is not
+    /// made: it may be on a file system that is not mounted.
+    pub(super) fn prepare_launch_dir(&mut self) -> Result<PathBuf> {
+        let launched = self.roots.iter().position(|root| root.scanner.spec().api_managed);
+        let index = launched.ok_or_else(no_launch_dir)?;
+        let root = &mut self.roots[index];
+        let path = root.scanner.spec().path.clone();
+        let identity = Identity::of(&path).map_err(|cause| unreachable(&path, &cause))?;
+        root.keep_lock(&self.settings, &path)?;
+        if root.scanner.folders().first().is_none_or(|folder| folder.identity != identity) {
+            self.scan(index, &HashSet::new());
+        }
+        if self.desired.is_suspicious(&path) { Err(unmounted(&path)) } else { Ok(path) }
+    }
+
+    /// Removes what a launcher that died has left unfinished in the launch directory, once.
+    fn tidy_launch_dir(&mut self) {
+        let Some(root) = self.roots.iter().find(|root| root.scanner.spec().api_managed) else { return };
+        let Some(identity) = root.scanner.folders().first().map(|folder| folder.identity) else { return };
+        let is_ours = self.settings.locks.is_none() || root.lock.as_ref().is_some_and(|(held, _)| *held == identity);
+        if !is_ours || self.tidied == Some(identity) {
+            return;
+        }
+        self.tidied = Some(identity);
+        let removed: usize = root.scanner.folders().iter().map(|folder| remove_drafts(&folder.real)).sum();
+        if removed > 0 {
+            let path = root.scanner.spec().path.display();
+            tracing::info!(launch_dir = %path, removed, "unfinished launches of an earlier launcher were removed");
+        }
     }
 
     /// Watches what was scanned. Returns how many folders are newly watched, and whether some cannot be.

@@ -1,7 +1,7 @@
 //! What the store is asked to write, and how it answers.
 
 use crate::desired::spec::InstanceSpec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Caller, Instance, Key, Secret};
 use crate::observed::event::DesiredChange;
 use std::collections::BTreeMap;
@@ -104,8 +104,57 @@ pub(super) fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T>) -> A
 
 /// Something that is to be written.
 #[derive(Debug)]
-pub(super) enum Write {
+pub(super) struct Write {
+    pub(super) what: What,
+    /// Whether the files were looked at because they were not as this had them.
+    pub(super) looked: bool,
+}
+
+/// What is to be written, and who waits for it.
+#[derive(Debug)]
+pub(super) enum What {
     Launch { launch: Launch, reply: Reply<LaunchedFile> },
     Remove { key: Key, grace: Option<Duration>, by: Caller, reply: Option<Reply<()>> },
     Update { update: Update, reply: Reply<UpdateOutcome> },
+}
+
+impl From<What> for Write {
+    fn from(what: What) -> Self {
+        Self { what, looked: false }
+    }
+}
+
+impl What {
+    /// Says that nothing had to be written, and what stands.
+    pub(super) fn stands(self, instance: Arc<Instance>) -> Option<Answer> {
+        match self {
+            Self::Launch { reply, .. } => {
+                let told = LaunchedFile { key: instance.key.clone(), created: false, instance };
+                Some(answer(reply, Ok(told)))
+            }
+            Self::Update { reply, .. } => Some(answer(reply, Ok(UpdateOutcome::Done(instance)))),
+            Self::Remove { reply, .. } => reply.map(|reply| answer(reply, Ok(()))),
+        }
+    }
+
+    /// Says that something else stands than was expected.
+    pub(super) fn moved(self, instance: Arc<Instance>) -> Option<Answer> {
+        match self {
+            Self::Update { reply, .. } => Some(answer(reply, Ok(UpdateOutcome::Moved(instance)))),
+            Self::Launch { .. } | Self::Remove { .. } => self.stands(instance),
+        }
+    }
+
+    /// Says no.
+    pub(super) fn refuse(self, error: Error) -> Option<Answer> {
+        match self {
+            Self::Launch { reply, .. } => Some(answer(reply, Err(error))),
+            Self::Update { reply, .. } => Some(answer(reply, Err(error))),
+            Self::Remove { reply: Some(reply), .. } => Some(answer(reply, Err(error))),
+            Self::Remove { key, reply: None, .. } => {
+                tracing::warn!(%key, %error, "an instance whose time is over cannot be removed");
+                None
+            }
+        }
+    }
 }

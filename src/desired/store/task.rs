@@ -23,7 +23,7 @@ enum Woken {
     Rested,
     Noticed,
     Command(Option<Command>),
-    Write(Option<Write>),
+    Write(Option<Box<Write>>),
 }
 
 /// When it looks again.
@@ -75,13 +75,13 @@ impl Pace {
                 () = events.notified(), if !self.wanted => Woken::Noticed,
                 () = &mut self.again, if !self.wanted => Woken::Noticed,
                 command = inbox.commands.recv() => Woken::Command(command),
-                write = inbox.writes.recv() => Woken::Write(write),
+                write = inbox.writes.recv() => Woken::Write(write.map(Box::new)),
             };
             match woken {
                 Woken::Rested => self.rested = true,
                 Woken::Noticed | Woken::Command(Some(Command::Poke)) => self.wanted = true,
                 Woken::Command(Some(Command::Reconfigure(settings))) => return Turn::Reconfigure(settings),
-                Woken::Write(Some(write)) => return Turn::Write(inbox.batch(Some(write))),
+                Woken::Write(Some(write)) => return Turn::Write(inbox.batch(Some(*write))),
                 Woken::Command(None) | Woken::Write(None) => return Turn::End,
             }
         }
@@ -101,6 +101,9 @@ impl Inbox {
     }
 }
 
+/// What is done on a thread that may block; `None` when the store is to look next.
+type Work = Box<dyn FnOnce(&mut Pass) -> Option<Wrote> + Send>;
+
 /// Looks and writes until the last handle is dropped or the loop ends.
 pub(super) async fn run(mut pass: Pass, mut inbox: Inbox, deliveries: mpsc::Sender<Delivery>) {
     let events = pass.wake();
@@ -118,7 +121,7 @@ pub(super) async fn run(mut pass: Pass, mut inbox: Inbox, deliveries: mpsc::Send
             }
         }
         loop {
-            let work: Box<dyn FnOnce(&mut Pass) -> Option<Wrote> + Send> = match pace.next(&events, &mut inbox).await {
+            let work: Work = match pace.next(&events, &mut inbox).await {
                 Turn::Look => break,
                 Turn::Write(batch) => Box::new(move |pass| Some(pass.write(batch))),
                 Turn::Reconfigure(settings) => Box::new(move |pass| {

@@ -1,0 +1,117 @@
+//! Why something that was asked for is not written.
+
+use super::files::Failure;
+use crate::error::{Code, Error};
+use crate::model::{Instance, Key};
+use rustix::io::Errno;
+use std::path::Path;
+
+/// Nothing declares the key.
+pub(super) fn not_declared(key: &Key) -> Error {
+    Error::new(Code::ProcessNotFound, format!("No instance has the process id {}", Error::echo(key.as_str())))
+        .with("process_id", key)
+        .suggest("see which there are: prismctl pattern list")
+}
+
+/// A person's file declares it.
+pub(super) fn declared_by_file(instance: &Instance) -> Error {
+    let (key, origin) = (&instance.key, &instance.origin);
+    Error::new(Code::DeclaredByFile, format!("{key} is declared by {origin}, which would bring it back"))
+        .with("process_id", key)
+        .with("file", origin.path().display())
+        .with("line", origin.line)
+        .suggest(format!(
+            "edit or delete {}, or stop it visibly: prismctl pattern suspend {}",
+            origin.path().display(),
+            shell(key)
+        ))
+}
+
+/// Its launched file has been deleted by hand.
+pub(super) fn deleted(path: &Path, key: &Key) -> Error {
+    Error::new(Code::ProcessNotFound, format!("{} has been deleted, so that {key} ends", path.display()))
+        .with("process_id", key)
+        .with("file", path.display())
+        .suggest("launch it again: prismctl pattern launch")
+}
+
+/// Its launched file has been edited by hand, and it cannot be told what would be lost.
+pub(super) fn being_edited(path: &Path, key: &Key, why: &Error) -> Error {
+    Error::new(Code::DeclaredByFile, format!("{} has been edited by hand and is left alone", path.display()))
+        .with("process_id", key)
+        .with("file", path.display())
+        .because(why.summary())
+        .suggest(format!("correct {0}, or remove {key} from it by hand", path.display()))
+}
+
+/// What was asked for cannot be said in a file.
+pub(super) fn unwritten(why: Option<&Error>) -> Error {
+    let error = Error::new(Code::InvalidInstance, "what is asked for cannot be written to a file");
+    let error = match why {
+        Some(why) => error.because(why.summary()),
+        None => error.because("it would not be read back as it is"),
+    };
+    error.suggest("shorten its config and slots, and give durations as whole milliseconds")
+}
+
+/// There is no launch directory.
+pub(super) fn no_launch_dir() -> Error {
+    Error::new(Code::StoreUnavailable, "Nothing can be launched: there is no launch directory")
+        .suggest("name one with --launch-dir")
+}
+
+/// The launch directory is not there, or is no folder.
+pub(super) fn unreachable(folder: &Path, cause: &std::io::Error) -> Error {
+    let folder = folder.display().to_string();
+    Error::new(Code::StoreUnavailable, format!("The launch directory {folder} cannot be written"))
+        .with("launch_dir", &folder)
+        .caused_by(cause)
+        .suggest(format!("mount or make it: mkdir -p {folder}; or name another with --launch-dir"))
+}
+
+/// The launch directory is empty and not the folder that it was.
+pub(super) fn unmounted(folder: &Path) -> Error {
+    let folder = folder.display().to_string();
+    Error::new(
+        Code::StoreUnavailable,
+        format!("The launch directory {folder} is empty and not the folder that it was, as when it is not mounted"),
+    )
+    .with("launch_dir", &folder)
+    .suggest(format!(
+        "mount it; or, if what was launched is to end, let it: the conditions of {folder} in /health say how"
+    ))
+}
+
+/// A file could not be written or removed.
+pub(super) fn unwritable(folder: &Path, file: &Path, failure: Failure) -> Error {
+    let Failure { doing, errno } = failure;
+    let path = folder.join(file);
+    if errno == Errno::EXIST {
+        return Error::new(Code::DeclaredByFile, format!("{} is in the way and does not declare it", path.display()))
+            .with("file", path.display())
+            .suggest(format!("correct or delete {}: prismctl health tells what is wrong with it", path.display()));
+    }
+    let parent = path.parent().unwrap_or(folder).display();
+    let remedy = match errno {
+        Errno::NOSPC | Errno::DQUOT => format!("free space: df -h {parent}"),
+        Errno::ACCESS | Errno::PERM => format!("let the launcher's user write there: ls -ld {parent}"),
+        Errno::ROFS => format!("mount it writable: findmnt -T {parent}"),
+        Errno::NOENT | Errno::NOTDIR => format!("mount or make it: mkdir -p {parent}"),
+        Errno::MFILE | Errno::NFILE => "raise the limit of open files: ulimit -n".to_owned(),
+        _ => format!("see what is wrong with {parent}"),
+    };
+    Error::new(Code::StoreUnavailable, format!("{} cannot be written", path.display()))
+        .with("file", path.display())
+        .because(format!("{doing}: {}", std::io::Error::from(errno)))
+        .suggest(format!("{remedy}; or name another folder with --launch-dir"))
+}
+
+/// A key as an argument of a shell.
+fn shell(key: &Key) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '@' | '+' | '%');
+    if key.as_str().chars().all(is_plain) {
+        key.to_string()
+    } else {
+        format!("'{}'", key.as_str().replace('\'', "'\\''"))
+    }
+}
