@@ -77,9 +77,10 @@ pub(super) fn unmounted(folder: &Path) -> Error {
         format!("The launch directory {folder} is empty and not the folder that it was, as when it is not mounted"),
     )
     .with("launch_dir", &folder)
-    .suggest(format!(
-        "mount it; or, if what was launched is to end, let it: the conditions of {folder} in /health say how"
-    ))
+    .suggest(
+        "mount it, or name another with --launch-dir; if what was launched is to end, its PruneBlocked condition says \
+         how to confirm that",
+    )
 }
 
 /// A file could not be written or removed.
