@@ -4,12 +4,18 @@ use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
 use crate::error::{Code, Error};
 use crate::model::{
+<<<<<<< Updated upstream
     BootId, DesiredState, ExitReason, Key, Memory, Moment, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret,
     StartSpec,
 };
 use crate::observed::event::DesiredChange;
 use crate::observed::{Event, Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
+=======
+    DesiredState, ExitReason, Instance, Key, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret, StartSpec,
+};
+use crate::observed::Ask;
+>>>>>>> Stashed changes
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -348,10 +354,11 @@ fn unkind_day(seed: u64) -> World {
             changed.content.state = DesiredState::Stopped;
         }
         let key = changed.key.clone();
-        match chance.below(8) {
+        match chance.below(14) {
             0 => world.withdraw(&key),
             1 => world.kill_child(&key),
             2 if chance.once_in(6) => world.reboot(),
+            3..=8 => ask_something(&mut world, &mut chance, changed),
             _ => {
                 world.programs.insert(key, any_program(&mut chance));
                 world.declare(Arc::new(changed));
@@ -361,10 +368,12 @@ fn unkind_day(seed: u64) -> World {
         let pause = chance.up_to_millis(limit);
         world.run_for(pause);
     }
-    // In the end everything is kind: every program works, and nothing is changed any more.
+    // In the end everything is kind: every program works, nothing is suspended, and nothing is changed any more.
     world.settings = Settings::default();
+    world.run_for(Duration::from_secs(3));
     let keys: Vec<Key> = world.disk.declared.keys().cloned().collect();
     for key in keys {
+        drop(world.ask(&key, Ask::Resume));
         world.programs.insert(key.clone(), Program::SERVICE);
         let mut last = (*world.disk.declared[&key]).clone();
         last.content.launch = Arc::new(StartSpec {
@@ -375,6 +384,32 @@ fn unkind_day(seed: u64) -> World {
     }
     world.run_for(20 * MINUTE);
     world
+}
+
+/// A client asks for something, or launches or ends it.
+fn ask_something(world: &mut World, chance: &mut Chance, mut changed: Instance) {
+    let key = changed.key.clone();
+    let launched = world.disk.declared.get(&key).map(|declared| declared.origin.api_managed);
+    match (chance.below(8), launched) {
+        (0..=2, None | Some(true)) => {
+            changed.content.ttl = chance.once_in(2).then(|| chance.up_to_millis(120_000));
+            world.programs.insert(key, any_program(chance));
+            world.launch(changed);
+        }
+        (3 | 4, Some(true)) => {
+            let grace = chance.once_in(2).then(|| chance.up_to_millis(12_000));
+            world.terminate(&key, if chance.once_in(4) { Some(Duration::ZERO) } else { grace });
+        }
+        (5, _) => {
+            let lasting = chance.once_in(2).then(|| chance.up_to_millis(90_000));
+            drop(world.ask(&key, Ask::Suspend { reason: "for some reason".to_owned(), lasting }));
+        }
+        (6, _) => drop(world.ask(&key, Ask::Resume)),
+        (7, _) => drop(world.ask(&key, Ask::Reset)),
+        (0 | 1, _) => drop(world.ask(&key, Ask::Restart)),
+        (2 | 3, _) => drop(world.ask(&key, Ask::Launch)),
+        (_, _) => drop(world.ask(&key, Ask::Hasten(chance.up_to_millis(5_000)))),
+    }
 }
 
 fn any_program(chance: &mut Chance) -> Program {

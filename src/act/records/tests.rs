@@ -399,3 +399,75 @@ fn a_state_folder_that_does_not_exist_holds_no_records_for_a_reader() {
     assert!(loaded.memories.is_empty() && loaded.runs.is_empty());
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
+
+#[test]
+fn an_abandoned_record_is_kept_aside_and_blocks_nothing_any_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runs = folder.path().join(RUNS_FOLDER);
+    let (key, other) = (instance(1).key.clone(), instance(2).key.clone());
+    {
+        let (records, _) = open(folder.path());
+        for record in [run_record(1, 1, BOOT), run_record(1, 2, BOOT), run_record(2, 3, BOOT)] {
+            records.save_run(&record).expect("it is saved");
+        }
+    }
+    let lives = RunId::from_random(2);
+    let (damaged, kept): (Vec<String>, Vec<String>) =
+        names(&runs).into_iter().partition(|name| name.contains(&RunId::from_random(1).to_string()));
+    fs::write(runs.join(&damaged[0]), "damaged").expect("it is damaged");
+    let (records, loaded) = open(folder.path());
+    assert_eq!((loaded.damaged.len(), loaded.runs.len()), (1, 2));
+    // A run that was begun since is known, and is none of what is given up.
+    let since = run_record(1, 4, BOOT);
+    records.save_run(&since).expect("it is saved");
+    records.abandon_runs(&key.file_name(), Some(lives)).expect("it is set aside");
+    records.abandon_runs(&key.file_name(), Some(lives)).expect("again is no error");
+    let (_, loaded) = open(folder.path());
+    assert_eq!((loaded.damaged.len(), loaded.notices.len()), (0, 0));
+    let mut found: Vec<_> = loaded.runs.iter().map(|record| (record.key.clone(), record.run)).collect();
+    found.sort();
+    let mut expected = vec![(key.clone(), lives), (other, RunId::from_random(3)), (key, since.run)];
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(kept.iter().all(|name| runs.join(name).exists()));
+    assert_eq!(fs::read_to_string(runs.join(format!("{}.abandoned", damaged[0]))).expect("it is kept"), "damaged");
+}
+
+#[test]
+fn a_memory_of_an_earlier_launcher_is_read_with_its_printed_error() {
+    let mut value = serde_json::to_value(memory(1, 3)).expect("it serializes");
+    let fields = value.as_object_mut().expect("fields");
+    for later in ["asked_by", "suspension", "renewed"] {
+        assert!(!fields.contains_key(later), "{later} is not written when there is nothing to say");
+    }
+    let printed = "[PROCESS_CRASHED] 'a' ended; Context: pid=1; Suggestion: look";
+    fields.insert("last_error".to_owned(), printed.into());
+    let read: Memory = serde_json::from_value(value.clone()).expect("it reads");
+    let error = read.last_error.expect("it is there");
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::ProcessCrashed, printed));
+
+    let error = Error::new(Code::HealthCheckFailed, "it failed").with("pid", 4).because("why").suggest("look");
+    for last_error in [Some(error), None] {
+        let memory = Memory { last_error, ..memory(1, 3) };
+        let text = serde_json::to_string(&memory).expect("it serializes");
+        assert_eq!(serde_json::from_str::<Memory>(&text).expect("it reads"), memory);
+    }
+}
+
+#[test]
+fn a_suspension_and_a_ttl_read_back() {
+    let mut memory = memory(1, 0);
+    let now = Moment::new(BOOT, Duration::from_millis(1_500));
+    memory.suspension = Some(crate::model::Suspension {
+        reason: "why \"so\"".to_owned(),
+        by: crate::model::Caller::Peer { uid: 0, pid: None },
+        since: now,
+        until: Some(now.after(Duration::from_secs(5))),
+        lasting: Some(Duration::from_secs(5)),
+    });
+    memory.asked_by = Some(crate::model::Caller::Remote(([127, 0, 0, 1], 80).into()));
+    memory.renewed = Some(now);
+    Arc::make_mut(&mut memory.instance).content.ttl = Some(Duration::from_secs(90));
+    let text = serde_json::to_string(&memory).expect("it serializes");
+    assert_eq!(serde_json::from_str::<Memory>(&text).expect("it reads"), memory);
+}
