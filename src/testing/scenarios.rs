@@ -4,18 +4,12 @@ use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
 use crate::error::{Code, Error};
 use crate::model::{
-<<<<<<< Updated upstream
-    BootId, DesiredState, ExitReason, Key, Memory, Moment, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret,
-    StartSpec,
+    BootId, DesiredState, ExitReason, Instance, Key, Memory, Moment, Policy, ProbeTarget, ProcessState, RestartPolicy,
+    Secret, StartSpec,
 };
 use crate::observed::event::DesiredChange;
-use crate::observed::{Event, Restored, RestoredRun};
+use crate::observed::{Ask, Event, Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
-=======
-    DesiredState, ExitReason, Instance, Key, Policy, ProbeTarget, ProcessState, RestartPolicy, Secret, StartSpec,
-};
-use crate::observed::Ask;
->>>>>>> Stashed changes
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

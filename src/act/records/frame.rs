@@ -47,6 +47,9 @@ pub(super) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, Unusable> {
     if version > VERSION {
         return Err(Unusable::Newer(version));
     }
+    if version == 0 {
+        return Err(damaged("there has never been a version 0"));
+    }
     let (checksum, body) = rest[digits..]
         .strip_prefix(CHECKSUM)
         .and_then(|rest| rest.split_once(RECORD))
