@@ -268,13 +268,16 @@ async fn events_are_printed_as_they_happen_and_missed_ones_are_told() {
 }
 
 #[tokio::test]
-async fn a_watch_prints_again_when_something_happens() {
+async fn a_watch_prints_again_when_something_differs() {
     let daemon = Daemon::start();
     let (out, err) = (Printed::default(), Printed::default());
     let command = prismctl_to(&daemon.address, "pattern list --watch", Box::new(out.clone()), Box::new(err), None);
     let watching = async {
         printed("the first table", &out, |text| text.contains("ns:a:consumer")).await;
         daemon.has_listeners(1).await;
+        // Nothing differs after this, so it is not printed again.
+        daemon.happen("process started", 0);
+        daemon.has_listed(2).await;
         daemon.add_process("late");
         daemon.happen("process started", 0);
         printed("the second table", &out, |text| text.contains("ns:a:late")).await;

@@ -3,6 +3,7 @@
 use crate::api::proto::pattern_launcher_server::{PatternLauncher, PatternLauncherServer};
 use crate::api::proto::*;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -21,6 +22,7 @@ struct Known {
     launches: Mutex<Vec<LaunchRequest>>,
     updates: Mutex<Vec<UpdateRequest>>,
     more: Mutex<Vec<String>>,
+    lists: AtomicUsize,
     listeners: Mutex<Vec<Listener>>,
 }
 
@@ -56,6 +58,16 @@ impl Daemon {
     pub(super) async fn has_listeners(&self, count: usize) {
         let waiting = async {
             while self.known.listeners.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    }
+
+    /// Waits until it was asked for a list so many times.
+    pub(super) async fn has_listed(&self, count: usize) {
+        let waiting = async {
+            while self.known.lists.load(Ordering::Relaxed) < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -137,6 +149,7 @@ impl PatternLauncher for Service {
 
     async fn list_patterns(&self, request: Request<ListPatternsRequest>) -> Answer<ListPatternsResponse> {
         let state = request.into_inner().state;
+        self.0.lists.fetch_add(1, Ordering::Relaxed);
         let more = self.0.more.lock().unwrap().clone();
         let names = ["consumer".to_owned(), "sick".to_owned()].into_iter().chain(more);
         let patterns: Vec<_> = names.map(|name| process(&format!("ns:a:{name}"))).collect();
