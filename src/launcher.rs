@@ -14,6 +14,7 @@ use crate::act::status_file::STATUS_FILE;
 use crate::act::{
     CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
 };
+use crate::api::{self, Addresses, Api, Listeners, Service};
 use crate::config::{CgroupSetting, Config, OnExit};
 use crate::control::Control;
 use crate::desired::root::{RootLock, RootSpec};
@@ -57,6 +58,7 @@ pub struct Launcher {
     config: Config,
     control: Control,
     http: Option<(SocketAddr, JoinHandle<()>)>,
+    api: Option<Api>,
     store: StoreHandle,
     /// The task that makes the launch folder as soon as that is possible.
     launch_dir: Option<AbortHandle>,
@@ -117,6 +119,7 @@ impl Launcher {
             Some(address) => Some(http::listen(address).await?),
             None => None,
         };
+        let listeners = Listeners::open(config.socket.clone(), config.grpc).await?;
         let (records, loaded) = Records::open(&config.state_dir, boot)?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
@@ -155,14 +158,29 @@ impl Launcher {
             resync,
         };
         let closing = CancellationToken::new();
+        let vitals = vitals(&config, &board, &records);
         let control = Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), closing);
+        let service = Service::new(control.clone(), vitals.clone(), log_dir(&config.state_dir));
+        let api = if listeners.is_empty() { None } else { Some(api::serve(listeners, service, vitals).await?) };
         let task = tokio::spawn(reconciler.run(asked));
         let launch_dir = provide_launch_dir(&config, &store, made);
         let scratch = match role {
             Role::Daemon => None,
             Role::Embedded(scratch) => scratch,
         };
-        Ok(Self { config, control, http, store, launch_dir, records, requests, task, _lock: lock, _scratch: scratch })
+        Ok(Self {
+            config,
+            control,
+            http,
+            api,
+            store,
+            launch_dir,
+            records,
+            requests,
+            task,
+            _lock: lock,
+            _scratch: scratch,
+        })
     }
 
     /// What can be asked of it, in anybody's name.
@@ -178,6 +196,11 @@ impl Launcher {
     /// Where `/health` and `/ready` are.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Where the gRPC API is.
+    pub fn api_addresses(&self) -> Addresses {
+        self.api.as_ref().map(|api| api.addresses().clone()).unwrap_or_default()
     }
 
     /// Looks at the desired directories now.
@@ -256,6 +279,9 @@ impl Launcher {
     pub async fn wind_up(self, remains: Remains) -> Result<()> {
         let Remains { host, status, silent } = remains;
         self.abort_launch_dir();
+        if let Some(api) = self.api {
+            api.shutdown().await;
+        }
         host.shutdown().await;
         if let Some((_, task)) = &self.http {
             task.abort();

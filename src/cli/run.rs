@@ -78,6 +78,7 @@ fn introduce(launcher: &Launcher) {
     let config = launcher.config();
     let desired: Vec<String> = config.desired.iter().map(|root| root.path.display().to_string()).collect();
     let http = launcher.http_address().map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+    let api = launcher.api_addresses();
     tracing::info!(
         pid = std::process::id(),
         profile = config.profile.as_str(),
@@ -87,6 +88,8 @@ fn introduce(launcher: &Launcher) {
         launched = %config.launch_dir.display(),
         state = %config.state_dir.display(),
         http,
+        socket = api.socket.as_ref().map(|socket| socket.display().to_string()),
+        grpc = api.tcp.map(|address| address.to_string()),
         on_exit = config.on_exit.as_str(),
         "launcher running"
     );

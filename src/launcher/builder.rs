@@ -168,6 +168,9 @@ impl Builder {
         let launch_dir = settings.launch_dir.is_some();
         let people = settings.desired.is_some() || settings.desired_dir.is_some();
         let mut config = Config::decide(settings, None)?;
+        if config.grpc.is_none() {
+            config.socket = None;
+        }
         if !people {
             config.desired.clear();
             if !launch_dir {
