@@ -1,5 +1,6 @@
 //! A world of its own for each test: folders, ports, programs, a daemon; and the certainty that nothing is left of it.
 
+pub(crate) mod api;
 pub(crate) mod cgroup;
 pub(crate) mod daemon;
 pub(crate) mod http;

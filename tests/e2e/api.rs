@@ -1,0 +1,7 @@
+//! The gRPC API: what clients ask, and what they are answered.
+
+mod ending;
+mod finding;
+mod launching;
+mod names;
+mod streams;
