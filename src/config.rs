@@ -10,8 +10,8 @@ mod value;
 pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
-    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SizeOrOff, Span, SpanOrOff,
-    VariableName,
+    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot, SizeOrOff,
+    Span, SpanOrOff, VariableName,
 };
 
 use crate::desired::Defaults;
@@ -59,6 +59,8 @@ pub struct Config {
     pub resync_interval: Duration,
     /// What becomes of the processes at the end.
     pub on_exit: OnExit,
+    /// What becomes of launched sessions when the machine is restarted.
+    pub session_reboot: SessionReboot,
     /// Variables that processes are given too.
     pub inherit_env: Vec<String>,
     /// How log lines are written.
@@ -161,6 +163,7 @@ impl Config {
                 Duration::from_millis(100)..=Duration::from_secs(3_600),
             )?,
             on_exit: settings.on_exit.unwrap_or(if production { OnExit::Detach } else { OnExit::Terminate }),
+            session_reboot: settings.session_reboot.unwrap_or(SessionReboot::Drop),
             inherit_env: settings.inherit_env.unwrap_or_default().into_iter().map(|name| name.0).collect(),
             log_format: settings.log_format.unwrap_or(LogFormat::Auto),
             log_level: settings.log_level.map_or_else(|| "info".to_owned(), |level| level.0),

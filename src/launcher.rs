@@ -6,6 +6,7 @@
 
 mod ask;
 mod builder;
+mod reboot;
 
 pub use builder::Builder;
 
@@ -120,7 +121,8 @@ impl Launcher {
             None => None,
         };
         let listeners = Listeners::open(config.socket.clone(), config.grpc).await?;
-        let (records, loaded) = Records::open(&config.state_dir, boot)?;
+        let (records, mut loaded) = Records::open(&config.state_dir, boot)?;
+        reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
         let http = listener

@@ -1,8 +1,8 @@
 //! The one list of settings. Flags, environment variables, file keys, help texts and the JSON Schema all come from it.
 
 use super::value::{
-    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SizeOrOff, Span, SpanOrOff,
-    VariableName,
+    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot, SizeOrOff,
+    Span, SpanOrOff, VariableName,
 };
 use crate::model::{IsolationLevel, Namespace, PatternName};
 use schemars::JsonSchema;
@@ -84,6 +84,9 @@ pub struct Settings {
     /// What becomes of the processes when the launcher is told to end [default: terminate, detach in production].
     #[arg(long, value_name = "WHAT")]
     pub on_exit: Option<OnExit>,
+    /// What becomes of launched sessions when the machine is restarted [default: drop].
+    #[arg(long, value_name = "WHAT")]
+    pub session_reboot: Option<SessionReboot>,
     /// Variables of the launcher's own environment that processes are given too.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub inherit_env: Option<Vec<VariableName>>,
@@ -122,7 +125,7 @@ impl Settings {
         layered!(upper over lower:
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen insecure http_port http_listen
             isolation profile resync_interval backoff_period max_errors stable_after circuit_retry
-            max_concurrent_starts max_unavailable port_range on_exit inherit_env cpu_limit memory_limit
+            max_concurrent_starts max_unavailable port_range on_exit session_reboot inherit_env cpu_limit memory_limit
             log_format log_level cgroup
         )
     }

@@ -227,6 +227,16 @@ impl OnExit {
     }
 }
 
+/// What becomes of launched sessions when the machine is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionReboot {
+    /// They end: whoever opened them has gone too.
+    Drop,
+    /// They start again like everything else.
+    Keep,
+}
+
 /// A set of defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

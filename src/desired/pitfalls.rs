@@ -4,6 +4,7 @@
 mod content;
 mod editing;
 mod kinds;
+mod launching;
 mod roots;
 mod task;
 

@@ -15,6 +15,7 @@ mod inhabited;
 mod journal;
 mod pass;
 mod planning;
+mod reboot;
 mod refusals;
 mod replace;
 mod request;
@@ -24,6 +25,7 @@ mod writing;
 
 #[cfg(test)]
 pub(super) use pass::Book;
+pub use reboot::{Boots, drop_sessions, ends_with_boot};
 pub use request::{Answer, Delivery, Edit, Launch, LaunchedFile, Update, UpdateOutcome};
 pub use survey::{Survey, survey};
 

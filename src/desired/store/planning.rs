@@ -251,7 +251,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// The text of a launched file, which is certain to be read as it was meant.
-fn render(specs: &[InstanceSpec], remark: &str) -> Result<Vec<u8>> {
+pub(super) fn render(specs: &[InstanceSpec], remark: &str) -> Result<Vec<u8>> {
     let text = write_instances(specs, remark);
     let read = parse_instances(Path::new("the launched file"), text.as_bytes(), Author::Launcher);
     let unplaced = |spec: &InstanceSpec| InstanceSpec { line: 0, ..spec.clone() };
