@@ -1,5 +1,6 @@
 //! The gRPC API: what clients ask, and what they are answered.
 
+mod codes;
 mod ending;
 mod finding;
 mod launching;
