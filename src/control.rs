@@ -24,6 +24,7 @@ use crate::act::{Records, clock};
 use crate::desired::StoreHandle;
 use crate::desired::registry::PatternBook;
 use crate::error::{Code, Error, Result};
+use crate::metrics::{Metrics, MetricsSnapshot, Standing};
 use crate::model::{Caller, Key, KeyStatus, Moment, RunId};
 use crate::observed::{Ask, Asked};
 use crate::reconciler::{Board, Happening, Request};
@@ -42,6 +43,8 @@ pub struct Control {
     requests: mpsc::Sender<Request>,
     /// What has to be on disk before it is answered.
     records: Arc<Records>,
+    /// What is counted and measured.
+    metrics: Arc<Metrics>,
     /// Done when the launcher begins to end: what is waited for will not come.
     closing: CancellationToken,
 }
@@ -52,9 +55,10 @@ impl Control {
         store: StoreHandle,
         requests: mpsc::Sender<Request>,
         records: Arc<Records>,
+        metrics: Arc<Metrics>,
         closing: CancellationToken,
     ) -> Self {
-        Self { board, store, requests, records, closing }
+        Self { board, store, requests, records, metrics, closing }
     }
 
     /// Where everything stands.
@@ -91,6 +95,20 @@ impl Control {
         let mut all: Vec<_> = self.board.statuses().into_iter().filter(|status| status.desired.is_some()).collect();
         all.sort_by(|a, b| a.process_id.cmp(&b.process_id));
         all
+    }
+
+    /// What was counted and measured, as numbers.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.standing(|standing| self.metrics.snapshot(standing))
+    }
+
+    /// What was counted and measured, in the text format of Prometheus.
+    pub fn prometheus(&self) -> String {
+        self.standing(|standing| self.metrics.prometheus(standing))
+    }
+
+    fn standing<T>(&self, tell: impl FnOnce(&Standing<'_>) -> T) -> T {
+        self.board.standing(now(), tell)
     }
 
     /// What happens from now on. Who is too slow is told how many were missed.

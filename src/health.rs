@@ -1,5 +1,6 @@
 //! How the launcher itself is doing: one judgement for HTTP, gRPC and health probes.
 
+use crate::metrics::{Metrics, Standing};
 use crate::model::{IsolationLevel, KeyStatus, Moment};
 use crate::reconciler::Board;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub type StoreHealth = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub struct Vitals {
     /// Where everything stands.
     pub board: Arc<Board>,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// Whether records are being written.
     pub store: StoreHealth,
     /// The state folder, which must be writable.
@@ -31,6 +34,11 @@ impl std::fmt::Debug for Vitals {
 }
 
 impl Vitals {
+    /// Has somebody told what was counted and measured, and where everything stands.
+    pub fn measured<T>(&self, now: Moment, tell: impl FnOnce(&Metrics, &Standing<'_>) -> T) -> T {
+        self.board.standing(now, |standing| tell(&self.metrics, standing))
+    }
+
     /// Why the launcher is not healthy; how a tenant's process is doing never makes it so.
     pub fn problems(&self, now: Moment) -> Vec<String> {
         let mut problems = Vec::new();

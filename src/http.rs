@@ -1,4 +1,4 @@
-//! `/health` and `/ready` over HTTP.
+//! `/health`, `/ready`, `/metrics` and `/metrics.json` over HTTP.
 //!
 //! Deliberately absent: anything that changes something. Connections are few, short and never kept open, so that no
 //! client can keep another out for long.
@@ -6,6 +6,7 @@
 use crate::act::clock;
 use crate::error::{Code, Error, Result};
 use crate::health::{Vitals, distribution, uptime};
+use crate::metrics::Metrics;
 use crate::model::{KeyStatus, Moment, ProcessState};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -31,7 +32,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last in all.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// What can be asked for.
-const PATHS: [&str; 2] = ["/health", "/ready"];
+const PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/metrics.json"];
 
 /// Takes the address.
 ///
@@ -99,6 +100,14 @@ fn respond(request: &Request<Incoming>, vitals: &Vitals, now: Moment) -> Respons
             let readiness = Readiness::of(vitals);
             answer(status_of(readiness.ready), &readiness)
         }
+        "/metrics" => {
+            let text = vitals.measured(now, Metrics::prometheus);
+            written(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+        }
+        "/metrics.json" => {
+            let snapshot = vitals.measured(now, Metrics::snapshot);
+            written(StatusCode::OK, "application/json", snapshot.json().into_bytes())
+        }
         _ => answer(StatusCode::NOT_FOUND, &json!({ "error": "no such path", "paths": PATHS })),
     }
 }
@@ -110,10 +119,14 @@ const fn status_of(fine: bool) -> StatusCode {
 fn answer(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let mut text = serde_json::to_vec(body).unwrap_or_default();
     text.push(b'\n');
+    written(status, "application/json", text)
+}
+
+fn written(status: StatusCode, kind: &'static str, text: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
     response
 }

@@ -23,6 +23,7 @@ use crate::desired::store::{self, StoreHandle, StoreSettings};
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
 use crate::http;
+use crate::metrics::Metrics;
 use crate::model::environment::INHERITED;
 use crate::observed::{Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -125,15 +127,9 @@ impl Launcher {
         reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
-        let http = listener
-            .map(|listener| {
-                let address =
-                    listener.local_addr().map_err(|cause| internal("the HTTP address is lost").caused_by(&cause))?;
-                let served = http::serve(listener, vitals(&config, &board, &records));
-                Ok::<_, Error>((address, tokio::spawn(served)))
-            })
-            .transpose()?;
-
+        let metrics = Arc::new(Metrics::new());
+        let vitals = vitals(&config, &board, &records, &metrics);
+        let http = listener.map(|listener| serve_http(listener, vitals.clone())).transpose()?;
         let (event_sender, events) = mpsc::channel(EVENTS);
         let host = Host::start(host_settings(&config, &role), Arc::clone(&records), event_sender)?;
         tell_tracking(host.tracking());
@@ -156,12 +152,12 @@ impl Launcher {
             events,
             desired,
             store: store.clone(),
+            metrics: Arc::clone(&metrics),
             wall_time: telemetry::wall_time,
             resync,
         };
         let closing = CancellationToken::new();
-        let vitals = vitals(&config, &board, &records);
-        let control = Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), closing);
+        let control = Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), metrics, closing);
         let service = Service::new(control.clone(), vitals.clone(), log_dir(&config.state_dir));
         let api = if listeners.is_empty() { None } else { Some(api::serve(listeners, service, vitals).await?) };
         let task = tokio::spawn(reconciler.run(asked));
@@ -363,10 +359,16 @@ fn host_settings(config: &Config, role: &Role) -> HostSettings {
     }
 }
 
-fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>) -> Vitals {
+fn serve_http(listener: TcpListener, vitals: Vitals) -> Result<(SocketAddr, JoinHandle<()>)> {
+    let address = listener.local_addr().map_err(|cause| internal("the HTTP address is lost").caused_by(&cause))?;
+    Ok((address, tokio::spawn(http::serve(listener, vitals))))
+}
+
+fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>, metrics: &Arc<Metrics>) -> Vitals {
     let records = Arc::clone(records);
     Vitals {
         board: Arc::clone(board),
+        metrics: Arc::clone(metrics),
         store: Arc::new(move || records.health().error.map(|error| error.to_string())),
         state_dir: config.state_dir.clone(),
     }

@@ -33,6 +33,7 @@ pub mod error;
 pub mod health;
 pub mod http;
 pub mod launcher;
+pub mod metrics;
 pub mod model;
 pub mod observed;
 pub mod plan;

@@ -10,6 +10,7 @@ mod dice;
 /// All state of all keys, without I/O.
 pub mod engine;
 mod report;
+mod tally;
 
 pub use board::{Board, Subscription};
 pub use chronicle::{Chronicle, Happening};
@@ -18,6 +19,7 @@ pub use dice::SystemDice;
 use crate::act::{Host, StatusUpdate, StatusWriter, clock};
 use crate::desired::{Delivery, StoreHandle};
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::{DesiredStatus, Key, Moment, Policy, RunId};
 use crate::observed::{Asked, Event};
 use crate::plan::Effect;
@@ -28,6 +30,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -80,6 +83,8 @@ pub struct Reconciler {
     pub desired: mpsc::Receiver<Delivery>,
     /// The store, which is asked to remove what has expired.
     pub store: StoreHandle,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Gives the time of day as RFC 3339, for what happened.
     pub wall_time: fn() -> String,
     /// How often every key is looked at.
@@ -118,7 +123,7 @@ enum Turn {
 impl Reconciler {
     /// Runs until it is asked to end. Gives back what has to be wound up.
     pub async fn run(self, mut requests: mpsc::Receiver<Request>) -> Remains {
-        let Self { engine, host, board, status, mut events, mut desired, store, wall_time, resync } = self;
+        let Self { engine, host, board, status, mut events, mut desired, store, metrics, wall_time, resync } = self;
         let mut resync = every(resync);
         let mut heartbeat = every(HEARTBEAT);
         let convergence = Convergence::default();
@@ -129,6 +134,7 @@ impl Reconciler {
             status,
             store,
             wall_time,
+            tally: Tally::new(metrics),
             convergence,
             dice: SystemDice,
             ending: Ending::No,
@@ -186,6 +192,7 @@ struct Desk {
     status: StatusWriter,
     store: StoreHandle,
     wall_time: fn() -> String,
+    tally: Tally,
     convergence: Convergence,
     dice: SystemDice,
     ending: Ending,
@@ -280,6 +287,7 @@ impl Desk {
     }
 
     fn publish_desired(&mut self, status: Arc<DesiredStatus>) {
+        self.tally.desired(&status);
         self.board.publish_desired(Arc::clone(&status));
         let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
         self.status.publish(StatusUpdate::Desired(status));
@@ -292,9 +300,11 @@ impl Desk {
             return ControlFlow::Break(());
         };
         let now = clock::now();
+        self.tally.event(&first);
         self.engine.handle(first, now, &mut self.dice);
         for _ in 1..EVENTS_PER_TURN {
             let Ok(event) = events.try_recv() else { break };
+            self.tally.event(&event);
             self.engine.handle(event, now, &mut self.dice);
         }
         ControlFlow::Continue(())
@@ -303,9 +313,13 @@ impl Desk {
     /// Decides, has it carried out, and publishes what changed.
     fn settle(&mut self) {
         let now = clock::now();
+        let mut notes = Vec::new();
         for effect in self.engine.pass(now, &mut self.dice) {
             if let Effect::Note(note) = &effect {
-                self.board.chronicle().note(note, now, (self.wall_time)());
+                notes.push(note.clone());
+            }
+            if let Effect::Failed { key, code } = &effect {
+                self.tally.metrics().failed(key, *code);
             }
             if let Effect::Expire { key } = effect {
                 self.store.expire(key);
@@ -315,7 +329,12 @@ impl Desk {
         }
         let changed = self.engine.take_changed();
         self.publish(&changed, now);
+        for note in notes {
+            // Whoever hears of it then finds on the board what it speaks of.
+            self.board.chronicle().note(&note, now, (self.wall_time)());
+        }
         self.board.beat(now);
+        self.tally.metrics().reconciled(clock::now().since(now));
         if self.engine.is_complete() && self.ending == Ending::No && self.convergence.reach() {
             tracing::info!(instances = self.engine.keys().count(), "converged: everything declared is as it should be");
         }
@@ -332,7 +351,9 @@ impl Desk {
             let conditions_before = before.as_ref().map_or(&[][..], |status| &status.conditions);
             let conditions_after = after.as_ref().map_or(&[][..], |status| &status.conditions);
             report::conditions(key, conditions_before, conditions_after);
-            changes.push((key.clone(), after.map(Arc::new)));
+            let change = (key.clone(), after.map(Arc::new));
+            self.tally.published(before.as_deref(), &change, now);
+            changes.push(change);
         }
         if !changes.is_empty() {
             self.board.publish(&changes);

@@ -186,8 +186,8 @@ impl Host {
             Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
             Effect::Abandon { file_name, except } => self.abandon(file_name, except),
-            // The store owns the files, and the loop has told it.
-            Effect::Expire { .. } => {}
+            // These are for the store and for the metrics, and the loop has told them.
+            Effect::Expire { .. } | Effect::Failed { .. } => {}
             Effect::Note(note) => print(&note),
         }
     }

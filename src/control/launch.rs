@@ -51,6 +51,7 @@ impl Control {
     /// when it cannot be written down or the launcher ends; `MAX_ERRORS_EXCEEDED` when its circuit is open or opens;
     /// `PROCESS_START_FAILED` when it is stopped or suspended, or is terminated meanwhile.
     pub async fn launch(&self, spec: &LaunchSpec, by: &Caller) -> Result<Launched> {
+        let begun = now();
         let checked = spec.check()?;
         let wanted = match self.patterns().resolve_request(&checked) {
             Ok(wanted) => wanted,
@@ -58,7 +59,7 @@ impl Control {
             Err(error) if error.code() == Code::PatternNotFound => {
                 let launched = self.store.launch(Launch { spec: checked, by: by.clone() }).await?;
                 let created = launched.created;
-                return self.launched(&launched.instance, created, spec).await;
+                return self.launched(&launched.instance, created, spec, begun).await;
             }
             Err(error) => return Err(error),
         };
@@ -69,7 +70,7 @@ impl Control {
                     return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
                 }
                 Some(_) => match self.ask(key, Ask::Launch, by).await {
-                    Ok(_) => return self.launched(&wanted, false, spec).await,
+                    Ok(_) => return self.launched(&wanted, false, spec, begun).await,
                     // It was ended at this very moment.
                     Err(error) if error.code() == Code::ProcessNotFound => {}
                     Err(error) => return Err(error),
@@ -77,7 +78,7 @@ impl Control {
                 None => {
                     let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
                     if launched.created {
-                        return self.launched(&wanted, true, spec).await;
+                        return self.launched(&wanted, true, spec, begun).await;
                     }
                 }
             }
@@ -87,8 +88,11 @@ impl Control {
             .suggest(format!("find out who terminates it: prismctl events --process-id {key}")))
     }
 
-    async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec) -> Result<Launched> {
+    async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec, begun: Moment) -> Result<Launched> {
         let status = if spec.waits() { self.wait_until_up(&wanted.key).await? } else { self.known(&wanted.key)? };
+        if spec.waits() {
+            self.metrics.launched(&wanted.key, now().since(begun));
+        }
         Ok(Launched { config_differs: !created && differs(wanted, &status), status, created })
     }
 

@@ -22,7 +22,8 @@ async fn server_with(store: StoreHealth) -> Server {
     let board = Arc::new(Board::new(clock::now()));
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let vitals = Vitals { board: Arc::clone(&board), store, state_dir: state.path().to_owned() };
+    let vitals =
+        Vitals { board: Arc::clone(&board), metrics: Arc::default(), store, state_dir: state.path().to_owned() };
     tokio::spawn(serve(listener, vitals));
     Server { address, board, _state: state }
 }

@@ -3,6 +3,7 @@
 use super::Launcher;
 use crate::control::{Explanation, LaunchSpec, Launched, Suspend, Termination, Update, Updated, Wait};
 use crate::error::Result;
+use crate::metrics::MetricsSnapshot;
 use crate::model::{Caller, Key, KeyStatus};
 use crate::reconciler::Happening;
 use std::sync::Arc;
@@ -43,6 +44,21 @@ impl Launcher {
     /// Why a key is as it is.
     pub fn explain(&self, key: &Key) -> Explanation {
         self.control.explain(key)
+    }
+
+    /// What was counted and measured since this launcher was started: `metrics().launch_duration.p95` and so on.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.control.metrics()
+    }
+
+    /// The metrics in the text format of Prometheus.
+    pub fn export_prometheus(&self) -> String {
+        self.control.prometheus()
+    }
+
+    /// The metrics as JSON.
+    pub fn export_json(&self) -> String {
+        self.control.metrics().json()
     }
 
     /// What happens from now on. Who is more than 4,096 events behind is told how many were missed.

@@ -2,6 +2,7 @@
 //!
 //! Effects of one key are carried out in the order in which they are given. The loop never waits for one.
 
+use crate::error::Code;
 use crate::model::{Caller, HealthCheck, Instance, Key, Memory, Ports, RunId, RunRecord, StopSignal};
 use std::sync::Arc;
 
@@ -80,6 +81,13 @@ pub enum Effect {
         file_name: String,
         /// The run of the key that lives and is looked after: its record stays.
         except: Option<RunId>,
+    },
+    /// Count a failure.
+    Failed {
+        /// Whose.
+        key: Key,
+        /// Of which kind.
+        code: Code,
     },
     /// Tell people.
     Note(Note),

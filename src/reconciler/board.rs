@@ -4,6 +4,7 @@
 //! thousand keys, and a reader takes no lock.
 
 use super::chronicle::Chronicle;
+use crate::metrics::Standing;
 use crate::model::{DesiredStatus, Key, KeyStatus, Moment};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -84,6 +85,12 @@ impl Board {
     /// How long the launcher has been running.
     pub fn uptime(&self, now: Moment) -> Duration {
         now.since(self.started)
+    }
+
+    /// Tells where everything stands, as it is measured.
+    pub fn standing<T>(&self, now: Moment, tell: impl FnOnce(&Standing<'_>) -> T) -> T {
+        let (statuses, desired) = (self.statuses(), self.desired());
+        tell(&Standing { statuses: &statuses, desired: &desired, uptime: self.uptime(now) })
     }
 
     /// How long ago the loop last turned.

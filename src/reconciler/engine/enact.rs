@@ -204,6 +204,7 @@ impl Engine {
         let memory = &mut entry.observed.memory;
         entry.memory_changed = true;
         let run = memory.ended;
+        self.effects.push(Effect::Failed { key: key.clone(), code: error.code() });
         let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
         if after == AfterFailure::CircuitOpened {
             let opened = circuit_error(key, memory, error, &log_file);

@@ -128,6 +128,7 @@ impl World {
                 }
             }
             Effect::Expire { key } => self.expire(key),
+            Effect::Failed { .. } => {}
             Effect::Abandon { file_name, except } => {
                 self.disk.runs.retain(|(key, run), _| key.file_name() != file_name || Some(*run) == except);
             }
