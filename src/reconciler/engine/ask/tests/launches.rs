@@ -205,3 +205,40 @@ fn a_change_of_the_ttl_alone_restarts_nothing_and_does_not_run_what_has_finished
     bench.declare(&declared);
     assert_eq!((bench.prepared(), bench.status(&key).state), (None, ProcessState::Finished));
 }
+
+/// Two instances of a pattern that has changed: `a` is being replaced, and `b`, which has a `ttl`, waits for it.
+fn rollout(bench: &mut Bench) -> (Key, Key) {
+    let of = |tenant: &str, version| {
+        let mut instance = instance("p", tenant, version, 1);
+        instance.origin.api_managed = true;
+        instance.content.ttl = (tenant == "b").then_some(Duration::from_secs(60));
+        instance
+    };
+    for tenant in ["a", "b"] {
+        bench.launch(&of(tenant, 1));
+        bench.runs(&of(tenant, 1).key);
+    }
+    for tenant in ["a", "b"] {
+        bench.declare(&of(tenant, 2));
+    }
+    let (a, b) = (of("a", 1).key, of("b", 1).key);
+    assert_eq!(bench.status(&b).verdict.reason, "waiting until ns:a:p has been replaced and is healthy");
+    (a, b)
+}
+
+#[test]
+fn a_ttl_is_over_also_for_what_waits_for_others() {
+    let mut bench = Bench::new();
+    let (_, b) = rollout(&mut bench);
+    bench.later(66);
+    let expired = bench.effects.iter().any(|effect| matches!(effect, Effect::Expire { key } if *key == b));
+    assert!(expired, "{:?}", bench.effects);
+}
+
+#[test]
+fn what_is_suspended_holds_no_rollout_up() {
+    let mut bench = Bench::new();
+    let (a, b) = rollout(&mut bench);
+    bench.ask(&a, suspend(None)).unwrap();
+    assert_eq!(bench.status(&b).state, ProcessState::Terminating, "{}", bench.status(&b).verdict.reason);
+}
