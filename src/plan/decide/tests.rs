@@ -73,6 +73,7 @@ fn world(text: &str) -> (Wish, Observed) {
             "suspension-over" => memory.suspension = Some(suspension(Some(at(NOW)))),
             "ttl" => expires_at(memory, NOW + 3),
             "expired" => expires_at(memory, NOW),
+            "theirs" => Arc::make_mut(&mut memory.instance).origin.api_managed = false,
             "expiring" => {
                 expires_at(memory, NOW - 2);
                 observed.expiring = Some(at(NOW - 2));
@@ -150,6 +151,7 @@ fn each_world_has_its_verdict() {
         ("declared delayed ttl", "none: waiting 2.0 s after 3 failures in a row [again at +2s]"),
         ("declared runs ttl other-pattern", "replace: its manifest or executable has changed [again at +3s]"),
         ("declared runs expired", "expire: its ttl is over"),
+        ("declared runs expired theirs", "none: it runs as declared"),
         ("declared expired", "expire: its ttl is over"),
         ("declared finished expired", "expire: its ttl is over"),
         ("declared suspended expired", "expire: its ttl is over"),
