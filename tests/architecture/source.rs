@@ -32,9 +32,10 @@ impl Source {
         found
     }
 
-    /// What is compiled into the product: without comments, and up to the unit tests. A file named `tests.rs` is tests.
+    /// What is compiled into the product: without comments, and up to the unit tests. A file named `tests.rs` is tests,
+    /// and so is what lies in the folder of such a file.
     pub(crate) fn code(&self) -> String {
-        if self.path.ends_with("tests.rs") {
+        if self.path.ends_with("tests.rs") || self.path.iter().any(|part| part == "tests") {
             return String::new();
         }
         without_comments(self.text.split("#[cfg(test)]").next().unwrap_or_default())
@@ -175,5 +176,9 @@ mod tests {
         let code = Source { path: PathBuf::from("src/plan/x.rs"), text }.code();
         assert!(!names(&code, "tokio") && !names(&code, "std::fs"));
         assert!(code.contains("fn f()"));
+        for path in ["src/plan/x/tests.rs", "src/plan/x/tests/bench.rs"] {
+            let text = "use tokio;".to_owned();
+            assert_eq!(Source { path: PathBuf::from(path), text }.code(), "", "{path}");
+        }
     }
 }
