@@ -42,6 +42,27 @@ fn expires_at(memory: &mut Memory, seconds: u64) {
     memory.renewed = Some(at(seconds - 33));
 }
 
+/// What somebody asked for, in a word.
+fn by_request(word: &str, memory: &mut Memory, expiring: &mut Option<Moment>) {
+    match word {
+        "suspended" => memory.suspension = Some(suspension(None)),
+        "suspended-a-while" => memory.suspension = Some(suspension(Some(at(NOW + 7)))),
+        "suspension-over" => memory.suspension = Some(suspension(Some(at(NOW)))),
+        "ttl" => expires_at(memory, NOW + 3),
+        "expired" => expires_at(memory, NOW),
+        "theirs" => Arc::make_mut(&mut memory.instance).origin.api_managed = false,
+        "expiring" => {
+            expires_at(memory, NOW - 2);
+            *expiring = Some(at(NOW - 2));
+        }
+        "expiring-for-long" => {
+            expires_at(memory, NOW - 9);
+            *expiring = Some(at(NOW - 5));
+        }
+        _ => panic!("no such word: {word}"),
+    }
+}
+
 /// A tiny world in words: what is wished for, then what is remembered and what lives.
 fn world(text: &str) -> (Wish, Observed) {
     let mut observed = Observed::idle(Memory::new(Arc::new(instance("p", "t", 1, 1))));
@@ -68,20 +89,6 @@ fn world(text: &str) -> (Wish, Observed) {
             "half-open" => memory.circuit = Circuit::HalfOpen { failed_trials: 0 },
             "blocked" => observed.blocked = Some(crate::Error::new(crate::Code::InternalError, "damaged")),
             "streak" => memory.streak = 2,
-            "suspended" => memory.suspension = Some(suspension(None)),
-            "suspended-a-while" => memory.suspension = Some(suspension(Some(at(NOW + 7)))),
-            "suspension-over" => memory.suspension = Some(suspension(Some(at(NOW)))),
-            "ttl" => expires_at(memory, NOW + 3),
-            "expired" => expires_at(memory, NOW),
-            "theirs" => Arc::make_mut(&mut memory.instance).origin.api_managed = false,
-            "expiring" => {
-                expires_at(memory, NOW - 2);
-                observed.expiring = Some(at(NOW - 2));
-            }
-            "expiring-for-long" => {
-                expires_at(memory, NOW - 9);
-                observed.expiring = Some(at(NOW - 5));
-            }
             "stable" => health.healthy_since = Some(at(NOW - 60)),
             "starting" => health = Health { ready_by: Some(at(NOW + 5)), ..Health::default() },
             "late" => health = Health { ready_by: Some(at(NOW)), ..Health::default() },
@@ -92,7 +99,7 @@ fn world(text: &str) -> (Wish, Observed) {
             "asked" => stop = Some(StopProgress { since: at(NOW - 1), deadline: at(NOW + 9), signalled: true }),
             "overdue" => stop = Some(StopProgress { since: at(NOW - 10), deadline: at(NOW), signalled: true }),
             "idle" | "runs" | "start" | "ending" | "killing" => phase = word,
-            _ => panic!("no such word: {word}"),
+            _ => by_request(word, memory, &mut observed.expiring),
         }
     }
     let record = record(memory, stop);
