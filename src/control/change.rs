@@ -1,6 +1,6 @@
 //! Suspending, resuming, restarting, resetting, updating, abandoning.
 
-use super::{Control, Wait};
+use super::{Control, Wait, spec};
 use crate::desired::store::{self, Edit, UpdateOutcome};
 use crate::error::{Code, Error, Result};
 use crate::model::{Caller, Generation, Key, KeyStatus, RunId, Secret};
@@ -105,6 +105,9 @@ impl Control {
     pub async fn update(&self, key: &Key, change: Update, wait: Wait, by: &Caller) -> Result<Updated> {
         let before = self.known(key)?;
         let Update { config, slots, grace_period, expected } = change;
+        let config = config.map(|config| spec::check_config(&config)).transpose()?;
+        let slots = slots.map(|slots| spec::check_slots(&slots)).transpose()?;
+        let grace_period = grace_period.map(spec::check_grace).transpose()?;
         if expected.is_some_and(|expected| expected != before.generation) {
             return Ok(Updated::Moved(before.generation));
         }

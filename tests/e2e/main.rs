@@ -8,6 +8,7 @@
 mod api;
 mod check_and_plan;
 mod circuit;
+mod clients;
 mod crash_alone;
 mod drift;
 mod ending;

@@ -4,7 +4,7 @@ use super::{Call, Outcome};
 use crate::act::clock;
 use crate::api::convert::{self, Filter, pattern_info};
 use crate::api::{proto, status};
-use crate::control::{Suspend, Update, Updated, Wait, spec};
+use crate::control::{Suspend, Update, Updated, Wait};
 use crate::error::{Code, Error};
 use crate::model::{Generation, Key, KeyStatus};
 use std::sync::Arc;
@@ -56,12 +56,7 @@ pub(super) async fn update(call: Call, request: proto::UpdateRequest) -> Outcome
     let config = (replace_config || !config.is_empty()).then(|| convert::config(config));
     let slots = (replace_slots || !slots.is_empty()).then(|| convert::slots(slots)).transpose()?;
     let grace = convert::span("grace_period_secs", grace_period_secs)?;
-    let change = Update {
-        config: config.map(|config| spec::check_config(&config)).transpose()?,
-        slots: slots.map(|slots| spec::check_slots(&slots)).transpose()?,
-        grace_period: grace.map(spec::check_grace).transpose()?,
-        expected: generation(expected_generation)?,
-    };
+    let change = Update { config, slots, grace_period: grace, expected: generation(expected_generation)? };
     let updating = async { Ok(call.control().update(&key, change, waiting(no_wait), &call.caller).await?) };
     match call.in_time(Some(&key), Code::ProcessStartFailed, updating).await? {
         Updated::Applied(status) => Ok(proto::UpdateResponse { process: Some(shown(&status)) }),

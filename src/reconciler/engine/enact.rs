@@ -274,13 +274,21 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> E
         Circuit::Open { retry_at: Some(_), .. } => "it is tried again by itself after a while",
         Circuit::Open { retry_at: None, .. } | Circuit::Closed | Circuit::HalfOpen { .. } => "it stays off until then",
     };
+    // What was never executed has printed nothing; its own suggestion is the right one.
+    let find_out = match (error.code(), error.suggestion()) {
+        (Code::ProcessCrashed | Code::ProcessStartFailed | Code::HealthCheckFailed, _) | (_, None) => {
+            format!("find out why with tail -n 20 {log_file}")
+        }
+        (_, Some(own)) => own.to_owned(),
+    };
     Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed {} times in a row and is not restarted", memory.streak))
         .with("process_id", key)
         .with("declared_at", &memory.instance.origin)
         .because(error.summary())
         .suggest(format!(
-            "find out why with tail -n 20 {log_file}, then correct {} or {}: the change closes the circuit, and so does \
+            "{}, then correct {} or {}: the change closes the circuit, and so does \
              prismctl pattern reset {}; {next}",
+            find_out,
             memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
             memory.instance.origin,
             word(key),
