@@ -46,8 +46,8 @@ use tokio_util::sync::CancellationToken;
 const EVENTS: usize = 4096;
 /// Changes of the desired set on their way to the loop; the store waits when it is ahead.
 const CHANGES: usize = 16;
-/// Requests on their way to the loop; they come from people.
-const REQUESTS: usize = 16;
+/// Requests on their way to the loop: as many as one turn takes. A caller that finds the queue full waits.
+const REQUESTS: usize = 256;
 
 /// The wait, after every process has been ordered to be killed, for what cannot be killed.
 const LAST_WAIT: Duration = Duration::from_secs(5);

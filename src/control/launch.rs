@@ -6,10 +6,13 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Caller, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
 use crate::observed::Ask;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A key that is declared and ended over and over meanwhile is given up after this many attempts: somebody else is
 /// ending it as fast as it is launched.
 const ATTEMPTS: usize = 8;
+/// The longest wait between two attempts.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a launch came to.
 #[derive(Debug, Clone)]
@@ -65,23 +68,24 @@ impl Control {
         };
         let key = &wanted.key;
         for _ in 0..ATTEMPTS {
-            match self.board.status(key).filter(|status| status.desired.is_some()) {
-                Some(status) if status.state == ProcessState::Running && !is_renewal_due(&status, now()) => {
+            let mut published = self.board.subscribe(key);
+            if let Some(status) = self.board.status(key).filter(|status| status.desired.is_some()) {
+                if status.state == ProcessState::Running && !status.wants_renewal(now()) {
                     return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
                 }
-                Some(_) => match self.ask(key, Ask::Launch, by).await {
+                match self.ask(key, Ask::Launch, by).await {
                     Ok(_) => return self.launched(&wanted, false, spec, begun).await,
-                    // It was ended at this very moment.
+                    // It was ended at this very moment, or its ttl is over and its file is about to be removed.
                     Err(error) if error.code() == Code::ProcessNotFound => {}
                     Err(error) => return Err(error),
-                },
-                None => {
-                    let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
-                    if launched.created {
-                        return self.launched(&wanted, true, spec, begun).await;
-                    }
                 }
             }
+            let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
+            if launched.created {
+                return self.launched(&wanted, true, spec, begun).await;
+            }
+            // A file declares it as yet; what becomes of that is about to be published.
+            drop(tokio::time::timeout(LOOK_AGAIN, published.changed()).await);
         }
         Err(Error::new(Code::ProcessStartFailed, format!("'{key}' is terminated as fast as it is launched"))
             .with("process_id", key)
@@ -133,14 +137,6 @@ fn failure(key: &Key, status: &KeyStatus) -> Error {
             .with("process_id", key)
             .suggest(format!("prismctl pattern explain {key}"))
     })
-}
-
-/// Whether a launch has to be told to the loop so that the `ttl` is counted from it.
-fn is_renewal_due(status: &KeyStatus, now: Moment) -> bool {
-    let ttl = status.declared.as_ref().and_then(|instance| instance.content.ttl);
-    let (Some(ttl), Some(ends)) = (ttl, status.expires_at_boot_seconds) else { return false };
-    // A renewal leaves the ttl and a slack; once the slack is over, another is due.
-    ends - now.since_boot.as_secs_f64() <= ttl.as_secs_f64()
 }
 
 /// Whether the declared instance was given other config or slots than a launch that names some.

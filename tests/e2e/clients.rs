@@ -26,7 +26,12 @@ fn a_client_in_python_lives_the_whole_life() {
     world.pattern("greeter", "hello", "healthcheck: { path: /health, interval: 1s }");
     let daemon = world.launch().flag("--grpc-port", "0").start();
     let log = daemon.log();
-    let address = log.split("grpc=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("its address");
+    let address = log
+        .split("grpc=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .expect("its address")
+        .trim_matches('"');
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/life.py");
     let life = Command::new(&python)
         .args(["-B", script, address, "greeter"])
