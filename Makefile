@@ -5,6 +5,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DAEMON := $(TARGET)/debug/pattern-launcher
 EXAMPLES := $(basename $(notdir $(wildcard examples/*.rs)))
+LIBRARY_EXAMPLES := basic_launch embedded_launcher isolation_levels metrics_monitoring
 # cargo-nextest where it is installed: quicker, and its groups keep the heavy tests apart.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
@@ -58,6 +59,7 @@ examples:
 	@set -e; for name in $(EXAMPLES); do $(TARGET)/debug/examples/$$name --help; echo; done
 	$(TARGET)/debug/examples/log_flooder --lines 3 --seconds 0
 	$(TARGET)/debug/examples/memory_hog --mib 1 --seconds 0
+	@set -e; for name in $(LIBRARY_EXAMPLES); do echo "== $$name"; timeout 60 $(TARGET)/debug/examples/$$name; done
 
 ## fmt: formats the sources
 fmt:
