@@ -6,3 +6,4 @@ mod finding;
 mod launching;
 mod names;
 mod streams;
+mod terminating;

@@ -2,14 +2,17 @@
 
 pub(crate) mod api;
 pub(crate) mod cgroup;
+pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod ports;
+pub(crate) mod prismctl;
 pub(crate) mod processes;
 pub(crate) mod status;
 pub(crate) mod wait;
 
 pub(crate) use daemon::{Daemon, Launch};
+pub(crate) use prismctl::Prismctl;
 pub(crate) use processes::{alive, signal};
 pub(crate) use status::Status;
 pub(crate) use wait::{holds_for, wait_for, within};
@@ -72,6 +75,19 @@ impl World {
     /// The state folder.
     pub(crate) fn state(&self) -> PathBuf {
         self.root().join("state")
+    }
+
+    /// The folder that launched instances are kept in.
+    pub(crate) fn launched(&self) -> PathBuf {
+        self.root().join("launched")
+    }
+
+    /// The names in the folder of launched instances, in order.
+    pub(crate) fn launched_files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.launched()).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// The ports of this world.

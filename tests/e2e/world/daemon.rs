@@ -1,6 +1,7 @@
 //! The daemon under test.
 
-use super::wait::{SOON, wait_for, wait_up_to, within};
+use super::command::{finished, program};
+use super::wait::{SOON, wait_for, wait_up_to};
 use super::{Status, World, http, signal};
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ impl<'a> Launch<'a> {
             .flag("--profile", "development")
             .flag("--patterns-dir", path(world.patterns()))
             .flag("--desired-dir", path(world.desired()))
-            .flag("--launch-dir", path(world.root().join("launched")))
+            .flag("--launch-dir", path(world.launched()))
             .flag("--state-dir", path(world.state()))
             .flag("--http-port", world.ports().http().to_string())
             .flag("--grpc-port", "off")
@@ -45,9 +46,8 @@ impl<'a> Launch<'a> {
         self
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the daemon under test is a process of its own")]
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pattern-launcher"));
+        let mut command = program(env!("CARGO_BIN_EXE_pattern-launcher"));
         command.args(words).stdin(Stdio::null());
         for (name, value) in &self.flags {
             command.arg(name).arg(value);
@@ -64,27 +64,7 @@ impl<'a> Launch<'a> {
 
     /// Runs a command that ends by itself; the test fails when it does not.
     pub(crate) fn output(&self, words: &[&str]) -> Output {
-        let file = |name: &str| self.world.root().join(format!("command.{name}"));
-        let create = |name: &str| fs::File::create(file(name)).unwrap();
-        let mut command = self.command(words);
-        let mut child = command.stdout(create("stdout")).stderr(create("stderr")).spawn().unwrap();
-        let mut status = None;
-        let ended = within(SOON, || {
-            status = child.try_wait().unwrap();
-            status.is_some()
-        });
-        let read = |name: &str| fs::read(file(name)).unwrap();
-        let (stdout, stderr) = (read("stdout"), read("stderr"));
-        if !ended {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!(
-                "{words:?} goes on; it said {}{}",
-                String::from_utf8_lossy(&stdout),
-                String::from_utf8_lossy(&stderr)
-            );
-        }
-        Output { status: status.unwrap(), stdout, stderr }
+        finished(&mut self.command(words), &self.world.root())
     }
 
     /// Starts the daemon and does not wait for anything.
