@@ -54,8 +54,8 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A launcher that runs. Dropping it leaves every process as it is.
 ///
-/// Several may live in one program, each with a state folder of its own. What it can be asked for is in [`Control`], to
-/// which a launcher dereferences nothing: the methods here ask in the name of this program.
+/// Several may live in one program, each with a state folder of its own. The methods here ask in the name of this
+/// program; [`Control`] asks in anybody's.
 #[derive(Debug)]
 pub struct Launcher {
     config: Config,
@@ -86,6 +86,13 @@ enum Role {
 
 /// A launcher for trying things: the development profile, everything but the patterns in a temporary folder, nothing
 /// listened on. Processes end with [`Launcher::shutdown`]; if the program dies before, nobody takes them over.
+///
+/// ```no_run
+/// # async fn f() -> pattern_launcher::Result<()> {
+/// let launcher = pattern_launcher::quick_start("./patterns").await?;
+/// launcher.shutdown(std::time::Duration::from_secs(30)).await
+/// # }
+/// ```
 ///
 /// # Errors
 /// As for [`Builder::build`].

@@ -108,9 +108,12 @@ fn holder(file: &File) -> Option<i32> {
 fn held(what: &str, name: &str, folder: &Path, pid: Option<i32>) -> Error {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     if pid == Some(own) {
-        return Error::new(Code::InvalidConfiguration, format!("The {what} is used twice by this launcher"))
+        return Error::new(Code::InvalidConfiguration, format!("The {what} is used twice in this program"))
             .with(name, folder.display())
-            .suggest(format!("name {} only once, also under other names and by links", folder.display()));
+            .suggest(format!(
+                "name {} only once, by one launcher, also under other names and by links",
+                folder.display()
+            ));
     }
     let error =
         Error::new(Code::AlreadyRunning, format!("Another launcher holds the {what}")).with(name, folder.display());

@@ -34,8 +34,19 @@ pub(crate) const SUBCOMMAND: &str = "__spawner";
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Runs the spawner and returns its exit code if this process was started as one, else returns `None` at once.
-/// It is the first line of `main`, before any thread is started:
-/// `if let Some(code) = run_if_spawner() { return code; }`
+/// It is the first line of `main`, before any thread is started.
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// fn main() -> ExitCode {
+///     if let Some(code) = pattern_launcher::run_if_spawner() {
+///         return code;
+///     }
+///     // The program itself.
+///     ExitCode::SUCCESS
+/// }
+/// ```
 pub fn run_if_spawner() -> Option<ExitCode> {
     ENTERED.store(true, Ordering::Relaxed);
     if std::env::args_os().nth(1).is_none_or(|argument| argument != SUBCOMMAND) {

@@ -10,6 +10,7 @@
 
 mod adopting;
 mod killing;
+mod library;
 mod plain;
 mod refusing;
 mod spawning;
