@@ -203,6 +203,16 @@ impl Error {
         }
         out
     }
+
+    /// A text as one word of a shell's command line, for suggestions.
+    pub fn word(text: &str) -> String {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%@+=,/".contains(c);
+        if !text.is_empty() && text.chars().all(is_plain) {
+            text.to_owned()
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -229,6 +239,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_one_word_for_a_shell() {
+        for (text, expected) in [
+            ("ns:tenant-a:consumer", "ns:tenant-a:consumer"),
+            ("session:a:auth0|123:p", "'session:a:auth0|123:p'"),
+            ("session:a:o'neil:p", r"'session:a:o'\''neil:p'"),
+            ("", "''"),
+        ] {
+            assert_eq!(Error::word(text), expected);
+        }
+    }
 
     #[test]
     fn prints_every_part_in_the_contracts_order() {

@@ -136,7 +136,8 @@ impl Call {
                     Some(last) => error.because(last.clone()),
                     None => error.because(status.verdict.reason.clone()),
                 };
-                error.suggest(format!("it goes on: prismctl pattern status {key}; give the call a later deadline"))
+                let id = Error::word(key.as_str());
+                error.suggest(format!("it goes on: prismctl pattern status {id}; give the call a later deadline"))
             }
             _ => Error::new(code, "the deadline has passed")
                 .suggest("what was asked for goes on; ask again, with a later deadline"),

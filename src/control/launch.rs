@@ -89,7 +89,7 @@ impl Control {
         }
         Err(Error::new(Code::ProcessStartFailed, format!("'{key}' is terminated as fast as it is launched"))
             .with("process_id", key)
-            .suggest(format!("find out who terminates it: prismctl events --process-id {key}")))
+            .suggest(format!("find out who terminates it: prismctl events --process-id {}", Error::word(key.as_str()))))
     }
 
     async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec, begun: Moment) -> Result<Launched> {
@@ -117,7 +117,7 @@ fn is_up(key: &Key, status: Option<&Arc<KeyStatus>>) -> Option<Result<Arc<KeySta
     };
     if let Some(suspension) = &status.suspension {
         let message = format!("was suspended by {}: {}", suspension.by, suspension.reason);
-        return ended(&message, format!("prismctl pattern resume {key}"));
+        return ended(&message, format!("prismctl pattern resume {}", Error::word(key.as_str())));
     }
     if status.desired == Some(DesiredState::Stopped) {
         let place = status.declared_at.clone().unwrap_or_default();
@@ -135,7 +135,7 @@ fn failure(key: &Key, status: &KeyStatus) -> Error {
     status.failure.clone().unwrap_or_else(|| {
         Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed too often and is not restarted"))
             .with("process_id", key)
-            .suggest(format!("prismctl pattern explain {key}"))
+            .suggest(format!("prismctl pattern explain {}", Error::word(key.as_str())))
     })
 }
 

@@ -254,14 +254,14 @@ fn check_sizes<'a>(what: &str, sizes: impl Iterator<Item = (&'a str, usize)>) ->
 /// No namespace, at a level that needs one.
 pub fn missing_namespace(pattern: &PatternName) -> Error {
     Error::new(Code::MissingNamespace, "the level namespace needs a namespace").with("pattern_name", pattern).suggest(
-        format!("name the tenant, as in: prismctl pattern launch {pattern} --namespace tenant-a; or ask for --isolation none"),
+        format!("name the tenant, as in: prismctl pattern launch {pattern} --namespace tenant-a --isolation namespace; or ask for --isolation none"),
     )
 }
 
 /// No session, at a level that needs one.
 pub fn missing_session(pattern: &PatternName) -> Error {
     Error::new(Code::MissingSessionId, "the level session needs a session id").with("pattern_name", pattern).suggest(
-        format!("name the session, as in: prismctl pattern launch {pattern} --namespace tenant-a --session user-123; or ask for --isolation namespace"),
+        format!("name the session, as in: prismctl pattern launch {pattern} --namespace tenant-a --session user-123 --isolation session; or ask for --isolation namespace"),
     )
 }
 

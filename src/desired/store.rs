@@ -56,7 +56,7 @@ const WRITES: usize = 4_096;
 /// Writes of one batch: each holds a file open until all are synced, and a process may have 1,024 open by default.
 const BATCH: usize = 128;
 /// The store's own writing wakes nothing, and so may hide what somebody else does to the same file at the same time:
-/// after a batch it looks within this time in any case.
+/// after a batch it looks within this time in any case, and once more before it relies on being woken again.
 const AFTER_WRITING: Duration = Duration::from_secs(1);
 
 /// What the store reads, and how.

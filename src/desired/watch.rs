@@ -123,6 +123,12 @@ impl Watch {
         heard.expected_before = std::mem::take(&mut heard.expected);
     }
 
+    /// Whether files are expected still: what somebody else does to them meanwhile is not told, and only looking finds it.
+    pub fn is_expecting(&self) -> bool {
+        let heard = self.listener.heard();
+        !heard.expected.is_empty() || !heard.expected_before.is_empty()
+    }
+
     /// Watches exactly these folders from now on.
     pub fn arm(&mut self, wanted: HashMap<Folder, Interest>) -> Armed {
         let mut armed = Armed::default();

@@ -2,7 +2,7 @@
 
 use crate::world::command::{finished, program};
 use crate::world::processes::variable;
-use crate::world::{Prismctl, World, alive, wait_for};
+use crate::world::{Daemon, Prismctl, World, alive, wait_for};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -16,6 +16,11 @@ fn world() -> World {
     world
 }
 
+/// A daemon that hardly ever looks by itself: what is done by hand has to be noticed.
+fn attentive(world: &World) -> Daemon {
+    world.launch().flag("--resync-interval", "10m").start()
+}
+
 /// The only launched file.
 fn launched_file(world: &World) -> PathBuf {
     match world.launched_files().as_slice() {
@@ -27,7 +32,7 @@ fn launched_file(world: &World) -> PathBuf {
 #[test]
 fn a_launched_file_can_be_read_edited_and_deleted_by_hand() {
     let world = world();
-    let daemon = world.start();
+    let daemon = attentive(&world);
     let prismctl = Prismctl::of(&world);
     prismctl.done("pattern launch sleeper --namespace a --config GREETING=hello --grace-period 5s");
     let file = launched_file(&world);
@@ -63,7 +68,7 @@ fn a_launched_file_can_be_read_edited_and_deleted_by_hand() {
 #[test]
 fn a_file_that_was_edited_by_hand_is_still_updated_and_ended_by_request() {
     let world = world();
-    let daemon = world.start();
+    let daemon = attentive(&world);
     let prismctl = Prismctl::of(&world);
     prismctl.done("pattern launch sleeper --namespace a --config A=1");
     let before = daemon.settled(ID);
@@ -84,7 +89,7 @@ fn a_file_that_was_edited_by_hand_is_still_updated_and_ended_by_request() {
 #[test]
 fn a_persons_file_takes_over_what_was_launched_for_good() {
     let world = world();
-    let daemon = world.start();
+    let daemon = attentive(&world);
     let prismctl = Prismctl::of(&world);
     prismctl.done("pattern launch sleeper --namespace a --config A=1");
     let pid = daemon.settled(ID);
@@ -119,7 +124,7 @@ fn a_persons_file_takes_over_what_was_launched_for_good() {
 #[test]
 fn a_persons_file_that_says_something_else_replaces_the_process() {
     let world = world();
-    let daemon = world.start();
+    let daemon = attentive(&world);
     Prismctl::of(&world).done("pattern launch sleeper --namespace a --config A=1");
     let before = daemon.settled(ID);
     world.desire("mine.yaml", "pattern: sleeper\nnamespace: a\nconfig: { A: mine }\n");

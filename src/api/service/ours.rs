@@ -126,8 +126,9 @@ fn moved(key: &Key, expected: i64, now: Generation) -> Status {
         .with("expected_generation", expected)
         .with("generation", now.0)
         .suggest(format!(
-            "look at it again, and make the change from generation {}: prismctl pattern status {key}",
-            now.0
+            "look at it again, and make the change from generation {}: prismctl pattern status {}",
+            now.0,
+            Error::word(key.as_str())
         ));
     status::with_code(&error, tonic::Code::Aborted)
 }

@@ -13,6 +13,7 @@ use crate::api::proto::{
     AbandonRequest, IsolationLevel, LaunchRequest, LaunchResponse, ListManifestsRequest, PatternInfo, ProcessState,
     ResetRequest, RestartRequest, ResumeRequest, SuspendRequest, TerminateRequest, UpdateRequest,
 };
+use crate::error::Error;
 use crate::model;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -42,7 +43,7 @@ pub(super) async fn launch(connection: &Connection, launch: Launch, screen: &mut
     let shown = screen.look.shown(&Launched::from(&launched), || launch_text(&launched));
     screen.print(shown)?;
     if launched.config_differs {
-        let id = escaped(&launched.process_id);
+        let id = Error::word(&escaped(&launched.process_id));
         screen.note(&format!(
             "note: it runs with other config or slots than this launch names; `prismctl pattern update {id}` changes them"
         ));

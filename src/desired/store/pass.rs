@@ -5,7 +5,7 @@ use super::dropped::Dropped;
 use super::files::{Writer, remove_drafts};
 use super::inhabited::Inhabited;
 use super::refusals::{no_launch_dir, unmounted, unreachable};
-use super::{StoreSettings, confirm_dir};
+use super::{AFTER_WRITING, StoreSettings, confirm_dir};
 use crate::desired::registry::{Lookup, PatternBook, Registry};
 use crate::desired::resolve::resolve;
 use crate::desired::root::RootSpec;
@@ -193,6 +193,7 @@ impl Pass {
             (fresh > 0).then_some(Duration::ZERO),
             busy.then(|| BUSY_CAP.min(BUSY_FIRST * 2_u32.saturating_pow(self.busy_for.min(10)))),
             self.confirmations.due(now),
+            self.watch.is_expecting().then_some(AFTER_WRITING),
         ] {
             again = again.min(sooner.unwrap_or(resync));
         }

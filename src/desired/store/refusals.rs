@@ -2,7 +2,7 @@
 
 use super::files::Failure;
 use crate::error::{Code, Error};
-use crate::model::{Instance, Key};
+use crate::model::{Instance, Isolation, Key};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -21,9 +21,9 @@ pub(super) fn declared_by_file(instance: &Instance) -> Error {
         .with("file", origin.path().display())
         .with("line", origin.line)
         .suggest(format!(
-            "edit or delete {}, or stop it visibly: prismctl pattern suspend {}",
+            "edit or delete {}, or stop it visibly: prismctl pattern suspend {} --reason TEXT",
             origin.path().display(),
-            shell(key)
+            Error::word(key.as_str())
         ))
 }
 
@@ -32,7 +32,18 @@ pub(super) fn deleted(path: &Path, key: &Key) -> Error {
     Error::new(Code::ProcessNotFound, format!("{} has been deleted, so that {key} ends", path.display()))
         .with("process_id", key)
         .with("file", path.display())
-        .suggest("launch it again: prismctl pattern launch")
+        .suggest(format!("if it is still wanted, launch it again once it has ended: {}", launch_command(key)))
+}
+
+/// The command that launches a key.
+fn launch_command(key: &Key) -> String {
+    let isolation = key.isolation();
+    let namespace = isolation.as_ref().and_then(Isolation::namespace);
+    let session = isolation.as_ref().and_then(Isolation::session);
+    let namespace = namespace.map_or_else(String::new, |name| format!(" --namespace {name}"));
+    let session = session.map_or_else(String::new, |id| format!(" --session={}", Error::word(id.as_str())));
+    let level = key.level().as_str();
+    format!("prismctl pattern launch {} --isolation {level}{namespace}{session}", key.pattern())
 }
 
 /// Its launched file has been edited by hand, and it cannot be told what would be lost.
@@ -105,14 +116,4 @@ pub(super) fn unwritable(folder: &Path, file: &Path, failure: Failure) -> Error 
         .with("file", path.display())
         .because(format!("{doing}: {}", std::io::Error::from(errno)))
         .suggest(format!("{remedy}; or name another folder with --launch-dir"))
-}
-
-/// A key as an argument of a shell.
-fn shell(key: &Key) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '@' | '+' | '%');
-    if key.as_str().chars().all(is_plain) {
-        key.to_string()
-    } else {
-        format!("'{}'", key.as_str().replace('\'', "'\\''"))
-    }
 }

@@ -5,11 +5,11 @@ mod racing;
 mod removing;
 mod setting_aside;
 
-use super::StoreSettings;
 use super::files::Step;
 use super::pass::Pass;
 use super::request::{Delivery, Edit, Launch, LaunchedFile, Reply, Update, UpdateOutcome, What, Write};
 use super::writing::Wrote;
+use super::{AFTER_WRITING, StoreSettings};
 use crate::act::clock;
 use crate::desired::pitfalls::world::{defaults, instance, make_patterns};
 use crate::desired::registry::{PatternBook, Registry};
@@ -245,6 +245,16 @@ fn with_config(spec: InstanceSpec, value: &str) -> InstanceSpec {
 
 fn config(value: &str) -> Edit {
     Edit { config: Some(BTreeMap::from([("X".to_owned(), Secret::new(value))])), ..Edit::default() }
+}
+
+#[test]
+fn what_is_done_to_a_file_after_it_was_written_is_looked_for_until_it_is_told_again() {
+    let mut bench = Bench::new();
+    bench.settle();
+    assert!(bench.pass.run().again > AFTER_WRITING, "nothing was written");
+    bench.launch(spec("a")).expect("launched");
+    assert_eq!(bench.pass.run().again, AFTER_WRITING, "events of the writing may still come, and hide others");
+    assert!(bench.pass.run().again > AFTER_WRITING);
 }
 
 #[test]

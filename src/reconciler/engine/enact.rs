@@ -1,6 +1,6 @@
 //! What the engine does about a decision: it changes its own books and asks for effects.
 
-use super::refusal::{blockage, word};
+use super::refusal::blockage;
 use super::{Claim, Engine, Pace};
 use crate::error::{Code, Error};
 use crate::model::{Caller, Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
@@ -291,6 +291,6 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> E
             find_out,
             memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
             memory.instance.origin,
-            word(key),
+            Error::word(key.as_str()),
         ))
 }

@@ -5,29 +5,14 @@ use crate::error::{Code, Error};
 use crate::model::{Circuit, DesiredState, Key, Memory, Moment, Suspension};
 use std::collections::BTreeMap;
 
-/// A key as one word of a command line: the name of a session may have characters that a shell reads otherwise.
-pub(super) fn word(key: &Key) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%@+=,".contains(c);
-    if key.as_str().chars().all(plain) {
-        return key.as_str().to_owned();
-    }
-    let mut quoted = String::from("'");
-    for c in key.as_str().chars() {
-        if c == '\'' {
-            quoted.push_str(r"'\''");
-        } else {
-            quoted.push(c);
-        }
-    }
-    quoted.push('\'');
-    quoted
-}
-
 /// Why nothing may be started beside what a record of the key names; says how the key is freed.
 pub(super) fn blockage(blocked: &BTreeMap<String, Error>, key: &Key) -> Option<Error> {
     let error = blocked.get(&key.file_name())?.clone();
     let first = error.suggestion().map_or_else(String::new, |first| format!("{first}; "));
-    let way = format!("{first}once nothing of it lives, prismctl pattern abandon {} frees its key", word(key));
+    let way = format!(
+        "{first}once nothing of it lives, prismctl pattern abandon {} frees its key",
+        Error::word(key.as_str())
+    );
     Some(error.suggest(way))
 }
 
@@ -43,7 +28,9 @@ pub(super) fn not_declared<'a>(key: &Key, known: impl Iterator<Item = &'a Key>) 
     let error = Error::new(Code::ProcessNotFound, format!("No process '{}' is declared", Error::echo(key.as_str())))
         .with("process_id", Error::echo(key.as_str()));
     match known.into_iter().find(|other| is_near(key.as_str(), other.as_str())) {
-        Some(meant) => error.suggest(format!("did you mean {}? prismctl pattern list shows them all", word(meant))),
+        Some(meant) => {
+            error.suggest(format!("did you mean {}? prismctl pattern list shows them all", Error::word(meant.as_str())))
+        }
         None => error.suggest("prismctl pattern list shows what is declared"),
     }
 }
@@ -79,7 +66,7 @@ fn suspended(key: &Key, suspension: &Suspension, now: Moment) -> Error {
     if !reason.is_empty() {
         error = error.because(Error::echo(reason));
     }
-    error.suggest(format!("prismctl pattern resume {}", word(key)))
+    error.suggest(format!("prismctl pattern resume {}", Error::word(key.as_str())))
 }
 
 /// Its file says that it should not run.
@@ -118,7 +105,7 @@ fn circuit_open(key: &Key, memory: &Memory, now: Moment, log_file: &str) -> Erro
     };
     error.suggest(format!(
         "find out why with tail -n 20 {log_file}, then prismctl pattern reset {} starts it again",
-        word(key)
+        Error::word(key.as_str())
     ))
 }
 
@@ -130,14 +117,14 @@ pub(super) fn verified(key: &Key, pid: Option<i32>) -> Error {
         Some(pid) => error.with("pid", pid),
         None => error,
     };
-    error.suggest(format!("end it with prismctl pattern suspend {}", word(key)))
+    error.suggest(format!("end it with prismctl pattern suspend {} --reason TEXT", Error::word(key.as_str())))
 }
 
 /// There is nothing to give up: nothing of it lives.
 pub(super) fn nothing_to_abandon(key: &Key) -> Error {
     Error::new(Code::ProcessNotFound, format!("Nothing of '{key}' is there to be given up"))
         .with("process_id", key)
-        .suggest(format!("prismctl pattern explain {} says why it is as it is", word(key)))
+        .suggest(format!("prismctl pattern explain {} says why it is as it is", Error::word(key.as_str())))
 }
 
 impl Engine {
@@ -164,17 +151,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_one_word_for_a_shell() {
-        for (id, expected) in [
-            ("ns:tenant-a:consumer", "ns:tenant-a:consumer"),
-            ("session:a:auth0|123:p", "'session:a:auth0|123:p'"),
-            ("session:a:o'neil:p", r"'session:a:o'\''neil:p'"),
-        ] {
-            assert_eq!(word(&Key::parse(id).expect("an id")), expected);
-        }
-    }
 
     #[test]
     fn a_near_id_is_one_edit_away() {
