@@ -10,6 +10,7 @@ pub mod proto;
 mod server;
 mod service;
 mod status;
+mod tls;
 
 pub use listen::Listeners;
 pub use server::{Addresses, Api, serve};

@@ -47,6 +47,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the gRPC API listens on TCP.
     pub grpc: Option<SocketAddr>,
+    /// What the gRPC API is encrypted with on TCP.
+    pub grpc_tls: Option<TlsFiles>,
     /// The unix socket that the gRPC API listens on.
     pub socket: Option<PathBuf>,
     /// Where `/health` and `/ready` listen.
@@ -69,6 +71,17 @@ pub struct Config {
     pub log_level: String,
     /// Where cgroups are made.
     pub cgroup: CgroupSetting,
+}
+
+/// What TLS is made of: PEM files, read at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with those that lead to its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities that must have signed the certificates of clients; without it clients need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A configuration and what people should be told about it.
@@ -152,6 +165,7 @@ impl Config {
             desired,
             launch_dir,
             grpc: grpc_port.map(|port| grpc_address(&settings, port)).transpose()?,
+            grpc_tls: tls_files(&settings)?,
             socket: Some(state_dir.join(SOCKET)),
             state_dir,
             http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(LOOPBACK), port)),
@@ -172,19 +186,36 @@ impl Config {
     }
 }
 
-/// Where the API listens. Nobody who reaches it is asked who they are, so it takes a word to open it to a network.
+/// Where the API listens. What is sent can be read and changed on the way there, so it takes TLS or a word to open it
+/// to a network.
 fn grpc_address(settings: &Settings, port: u16) -> Result<SocketAddr> {
     let listen = settings.grpc_listen.unwrap_or(LOOPBACK);
-    if listen.is_loopback() || settings.insecure == Some(true) {
+    if listen.is_loopback() || settings.grpc_tls_cert.is_some() || settings.insecure == Some(true) {
         return Ok(SocketAddr::new(listen, port));
     }
     Err(refused("grpc_listen", "the gRPC API would be open to the network")
         .with("address", listen)
         .because("it has no TLS and asks nobody who they are")
         .suggest(
-            "leave grpc_listen at 127.0.0.1 and put a proxy with TLS before it; or, where the network is the launcher's own, \
-             as in a container, add --insecure",
+            "give it a certificate with --grpc-tls-cert and --grpc-tls-key, and --grpc-tls-client-ca to let in only clients that \
+             have one too; or, where the network is the launcher's own, as in a container, add --insecure",
         ))
+}
+
+/// The files that TLS is made of, which come together or not at all.
+fn tls_files(settings: &Settings) -> Result<Option<TlsFiles>> {
+    let Settings { grpc_tls_cert: cert, grpc_tls_key: key, grpc_tls_client_ca: client_ca, .. } = settings;
+    let missing = match (cert, key, client_ca) {
+        (Some(cert), Some(key), client_ca) => {
+            return Ok(Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }));
+        }
+        (None, None, None) => return Ok(None),
+        (None, ..) => "grpc_tls_cert",
+        (Some(_), None, _) => "grpc_tls_key",
+    };
+    Err(refused(missing, "a setting for TLS is missing")
+        .because("TLS needs a certificate and its private key")
+        .suggest("give both grpc_tls_cert and grpc_tls_key, or none of the settings that begin with grpc_tls"))
 }
 
 /// The most starts under way at once that can be asked for: each holds a few file descriptors meanwhile.
@@ -322,6 +353,33 @@ mod tests {
         let inner = Settings { grpc_listen: "::1".parse().ok(), ..Settings::default() };
         assert_eq!(decided(inner).unwrap().grpc, "[::1]:8982".parse().ok());
         assert_eq!(decided(Settings::default()).unwrap().socket, Some(".pattern-launcher/api.sock".into()));
+    }
+
+    #[test]
+    fn tls_opens_the_api_and_needs_both_files() {
+        let settings = |cert: Option<&str>, key: Option<&str>, client_ca: Option<&str>| Settings {
+            grpc_listen: "0.0.0.0".parse().ok(),
+            grpc_tls_cert: cert.map(PathBuf::from),
+            grpc_tls_key: key.map(PathBuf::from),
+            grpc_tls_client_ca: client_ca.map(PathBuf::from),
+            ..Settings::default()
+        };
+        let config = decided(settings(Some("c"), Some("k"), Some("a"))).unwrap();
+        assert_eq!(config.grpc, "0.0.0.0:8982".parse().ok());
+        assert_eq!(config.grpc_tls, Some(TlsFiles { cert: "c".into(), key: "k".into(), client_ca: Some("a".into()) }));
+        for (cert, key, client_ca, missing) in [
+            (Some("c"), None, None, "grpc_tls_key"),
+            (Some("c"), None, Some("a"), "grpc_tls_key"),
+            (None, Some("k"), None, "grpc_tls_cert"),
+            (None, None, Some("a"), "grpc_tls_cert"),
+        ] {
+            let settings = Settings { insecure: Some(true), ..settings(cert, key, client_ca) };
+            let error = decided(settings).unwrap_err();
+            assert_eq!(error.context_value("setting"), Some(missing), "{error}");
+        }
+        let in_folder = settings(Some("c"), Some("/k"), Some("a")).relative_to(Path::new("etc"));
+        let files = decided(in_folder).unwrap().grpc_tls.unwrap();
+        assert_eq!(files, TlsFiles { cert: "etc/c".into(), key: "/k".into(), client_ca: Some("etc/a".into()) });
     }
 
     #[test]

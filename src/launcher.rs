@@ -129,7 +129,7 @@ impl Launcher {
             Some(address) => Some(http::listen(address).await?),
             None => None,
         };
-        let listeners = Listeners::open(config.socket.clone(), config.grpc).await?;
+        let listeners = Listeners::open(config.socket.clone(), config.grpc, config.grpc_tls.as_ref()).await?;
         let (records, mut loaded) = Records::open(&config.state_dir, boot)?;
         reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
@@ -436,6 +436,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("state_dir", before.state_dir != after.state_dir),
         ("http_port, http_listen", before.http != after.http),
         ("grpc_port, grpc_listen", before.grpc != after.grpc),
+        ("grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca", before.grpc_tls != after.grpc_tls),
         ("inherit_env", before.inherit_env != after.inherit_env),
         ("cgroup", before.cgroup != after.cgroup),
         ("log_format", before.log_format != after.log_format),
@@ -472,6 +473,9 @@ mod tests {
         assert!(needing_restart(&before, &after).is_empty());
         let after = config(Settings { state_dir: Some("elsewhere".into()), ..Settings::default() });
         assert_eq!(needing_restart(&before, &after), ["state_dir"]);
+        let (cert, key) = (Some("cert.pem".into()), Some("key.pem".into()));
+        let after = config(Settings { grpc_tls_cert: cert, grpc_tls_key: key, ..Settings::default() });
+        assert_eq!(needing_restart(&before, &after), ["grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca"]);
     }
 
     #[test]

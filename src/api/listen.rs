@@ -1,5 +1,7 @@
 //! Where clients reach the API: a unix socket in the state folder, and TCP where it is configured.
 
+use super::tls;
+use crate::config::TlsFiles;
 use crate::error::{Code, Error, Result};
 use crate::model::Caller;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -15,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::Connected;
 
 /// What the socket is called until it is ready; as long as `api.sock`, so that the one path is as good as the other.
@@ -35,15 +38,18 @@ const LIFETIME: Duration = Duration::from_secs(2 * 3_600);
 pub struct Listeners {
     pub(super) unix: Option<(UnixListener, PathBuf)>,
     pub(super) tcp: Option<(TcpListener, SocketAddr)>,
+    /// What TCP is encrypted with; the unix socket needs nothing.
+    pub(super) tls: Option<ServerTlsConfig>,
 }
 
 impl Listeners {
     /// Takes the socket and the address. The state lock must be held: a socket that is there is taken to be a dead
-    /// launcher's.
+    /// launcher's. `files` are for TCP.
     ///
     /// # Errors
-    /// `INVALID_CONFIGURATION` when one of them cannot be listened on.
-    pub async fn open(socket: Option<PathBuf>, tcp: Option<SocketAddr>) -> Result<Self> {
+    /// `INVALID_CONFIGURATION` when one of them cannot be listened on, or `files` cannot be used.
+    pub async fn open(socket: Option<PathBuf>, tcp: Option<SocketAddr>, files: Option<&TlsFiles>) -> Result<Self> {
+        let tls = files.filter(|_| tcp.is_some()).map(tls::load).transpose()?;
         let tcp = match tcp {
             Some(address) => Some(listen_tcp(address).await?),
             None => None,
@@ -52,7 +58,7 @@ impl Listeners {
             Some(path) => Some((listen_unix(&path)?, path)),
             None => None,
         };
-        Ok(Self { unix, tcp })
+        Ok(Self { unix, tcp, tls })
     }
 
     /// Whether nothing is listened on.
@@ -141,7 +147,7 @@ impl Connection {
         Ok(Self::new(Stream::Unix(stream), caller, slot, cut))
     }
 
-    /// A connection over TCP.
+    /// A connection over TCP, encrypted or not.
     pub(super) fn tcp(
         stream: TcpStream,
         from: SocketAddr,
@@ -253,7 +259,7 @@ mod tests {
         let path = folder.path().join(SOCKET);
         drop(listen_unix(&path).unwrap());
         assert!(UnixStream::connect(&path).await.is_err(), "nobody listens any more");
-        let listeners = Listeners::open(Some(path.clone()), None).await.unwrap();
+        let listeners = Listeners::open(Some(path.clone()), None, None).await.unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
         assert!(metadata.file_type().is_socket());
         assert_eq!(metadata.permissions().mode() & 0o777, MODE);
@@ -267,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn a_path_that_is_too_long_is_refused_with_the_way_out() {
         let folder = tempfile::tempdir().unwrap().path().join("x".repeat(100));
-        let error = Listeners::open(Some(folder.join(SOCKET)), None).await.unwrap_err();
+        let error = Listeners::open(Some(folder.join(SOCKET)), None, None).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidConfiguration);
         assert!(error.suggestion().unwrap().contains("--state-dir"), "{error}");
     }
@@ -276,7 +282,7 @@ mod tests {
     async fn an_address_that_is_taken_is_refused_by_name() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let error = Listeners::open(None, Some(address)).await.unwrap_err();
+        let error = Listeners::open(None, Some(address), None).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidConfiguration);
         assert_eq!(error.context_value("address"), Some(address.to_string().as_str()));
     }

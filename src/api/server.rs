@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -66,9 +68,10 @@ pub struct Api {
 /// Serves `service` on `listeners`, until that is ended or the launcher begins to end.
 ///
 /// # Errors
-/// `INTERNAL_ERROR` when the description of the API that is built in cannot be read.
+/// `INTERNAL_ERROR` when the description of the API that is built in cannot be read, `INVALID_CONFIGURATION` when the
+/// certificate cannot be used.
 pub async fn serve(listeners: Listeners, service: Service, vitals: Vitals) -> Result<Api> {
-    let Listeners { unix, tcp } = listeners;
+    let Listeners { unix, tcp, tls } = listeners;
     let addresses = Addresses {
         socket: unix.as_ref().map(|(_, path)| path.clone()),
         tcp: tcp.as_ref().map(|(_, address)| *address),
@@ -81,30 +84,29 @@ pub async fn serve(listeners: Listeners, service: Service, vitals: Vitals) -> Re
     let launcher = PatternLauncherServer::new(service)
         .max_decoding_message_size(REQUEST_BYTES)
         .max_encoding_message_size(ANSWER_BYTES);
-    let router = Server::builder()
-        .max_concurrent_streams(STREAMS)
-        .max_connection_age(AGE)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES)
-        .add_service(launcher)
+    let routes = Routes::new(launcher)
         .add_service(health)
         .add_service(v1.map_err(|cause| undescribed(&cause))?)
         .add_service(v1alpha.map_err(|cause| undescribed(&cause))?);
+    // Each listener has a server of its own, since only what comes over TCP is encrypted.
+    let mut over_network = match tls {
+        Some(tls) => limited().tls_config(tls).map_err(|cause| unencrypted(&cause))?,
+        None => limited(),
+    };
 
     // Connections are handed on one at a time: a queue here would only hide the listener's.
-    let (sender, incoming) = mpsc::channel(1);
+    let (over_unix, from_unix) = mpsc::channel(1);
+    let (over_tcp, from_tcp) = mpsc::channel(1);
     if let Some((listener, _)) = unix {
-        tokio::spawn(until(closing.clone(), accept_unix(listener, sender.clone(), cut.clone())));
+        tokio::spawn(until(closing.clone(), accept_unix(listener, over_unix, cut.clone())));
     }
     if let Some((listener, _)) = tcp {
-        tokio::spawn(until(closing.clone(), accept_tcp(listener, sender, cut.clone())));
+        tokio::spawn(until(closing.clone(), accept_tcp(listener, over_tcp, cut.clone())));
     }
-    let signal = closing.clone().cancelled_owned();
+    let unix = answer(limited().add_routes(routes.clone()), from_unix, closing.clone());
+    let tcp = answer(over_network.add_routes(routes), from_tcp, closing.clone());
     let served = tokio::spawn(async move {
-        if let Err(error) = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), signal).await {
-            tracing::error!(%error, "the gRPC API has ended, which is a defect");
-        }
+        tokio::join!(unix, tcp);
     });
     let watching = tokio::spawn(watch(reporter, vitals, closing.clone()));
     Ok(Api { addresses, closing, cut, watching, served })
@@ -140,6 +142,24 @@ impl Drop for Api {
     }
 }
 
+/// A server with the limits of every listener.
+fn limited() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .max_connection_age(AGE)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES)
+}
+
+/// Serves what comes in until the end, or until nothing can come any more.
+async fn answer(router: Router, incoming: mpsc::Receiver<Accepted>, closing: CancellationToken) {
+    let (connections, signal) = (ReceiverStream::new(incoming), closing.cancelled_owned());
+    if let Err(error) = router.serve_with_incoming_shutdown(connections, signal).await {
+        tracing::error!(%error, "the gRPC API has ended, which is a defect");
+    }
+}
+
 async fn until(end: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         // Cancel-safe: a cancelled token stays cancelled.
@@ -159,6 +179,13 @@ fn undescribed(cause: &dyn std::error::Error) -> Error {
     Error::new(Code::InternalError, "the description of the API cannot be read")
         .caused_by(cause)
         .suggest("build the launcher anew from unchanged sources")
+}
+
+fn unencrypted(cause: &dyn std::error::Error) -> Error {
+    Error::new(Code::InvalidConfiguration, "the certificate of the gRPC API cannot be used")
+        .with("setting", "grpc_tls_cert")
+        .caused_by(cause)
+        .suggest("give grpc_tls_cert and grpc_tls_key a certificate and its key, as PEM files")
 }
 
 async fn report(reporter: &HealthReporter, status: ServingStatus) {

@@ -18,6 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trust;
 mod views;
 mod watch;
 
@@ -28,6 +29,7 @@ use connection::Connection;
 use failure::{Failure, REFUSED, Result, Told};
 use screen::Screen;
 use std::process::ExitCode;
+use trust::Trust;
 
 /// The exit code of a command that did what it was asked.
 const DONE: u8 = 0;
@@ -70,11 +72,12 @@ fn exit_code(ended: Result<u8>, screen: &mut Screen) -> u8 {
 }
 
 async fn run(arguments: Arguments, screen: &mut Screen) -> Result<u8> {
-    let Arguments { address, timeout, command, output: _ } = arguments;
+    let Arguments { address, ca, cert, key, timeout, command, output: _ } = arguments;
+    let trust = Trust { ca, cert, key };
     let state_directory = std::env::var("STATE_DIRECTORY").ok();
     let connect = async || {
         let address = Address::find(address.as_deref(), state_directory.as_deref())?;
-        Connection::open(address, timeout).await
+        Connection::open(address, &trust, timeout).await
     };
     match command {
         Command::Completions { shell } => pages::completions(shell, screen),

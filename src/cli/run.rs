@@ -89,7 +89,7 @@ fn introduce(launcher: &Launcher) {
         state = %config.state_dir.display(),
         http,
         socket = api.socket.as_ref().map(|socket| socket.display().to_string()),
-        grpc = api.tcp.map(|address| address.to_string()),
+        grpc = api.tcp.map(|address| if config.grpc_tls.is_some() { format!("https://{address}") } else { address.to_string() }),
         on_exit = config.on_exit.as_str(),
         "launcher running"
     );

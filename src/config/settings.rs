@@ -37,11 +37,23 @@ pub struct Settings {
     /// socket api.sock in the state folder.
     #[arg(long, value_name = "PORT|off")]
     pub grpc_port: Option<PortOrOff>,
-    /// The address of the gRPC API; one that is not loopback needs --insecure [default: 127.0.0.1].
+    /// The address of the gRPC API; one that is not loopback needs --grpc-tls-cert and --grpc-tls-key, or --insecure
+    /// [default: 127.0.0.1].
     #[arg(long, value_name = "ADDRESS")]
     pub grpc_listen: Option<IpAddr>,
-    /// Serve the gRPC API on an address that is not loopback, where everybody who can reach it may do everything
-    /// [default: false].
+    /// The certificate that the gRPC API has on TCP, with those that lead to its authority, as a PEM file; clients then
+    /// have to speak TLS. Read at the start.
+    #[arg(long, value_name = "FILE")]
+    pub grpc_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, as a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub grpc_tls_key: Option<PathBuf>,
+    /// The authorities that must have signed the certificate of every client, as a PEM file; without it everybody who
+    /// can reach the gRPC API may do everything.
+    #[arg(long, value_name = "FILE")]
+    pub grpc_tls_client_ca: Option<PathBuf>,
+    /// Serve the gRPC API without TLS on an address that is not loopback, where everybody who can reach it may do
+    /// everything [default: false].
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: Option<bool>,
     /// The port of /health and /ready; 0 is any free one [default: 9092].
@@ -123,18 +135,30 @@ impl Settings {
             lower.desired_dir = None;
         }
         layered!(upper over lower:
-            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen insecure http_port http_listen
-            isolation profile resync_interval backoff_period max_errors stable_after circuit_retry
-            max_concurrent_starts max_unavailable port_range on_exit session_reboot inherit_env cpu_limit memory_limit
-            log_format log_level cgroup
+            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
+            grpc_tls_client_ca insecure http_port http_listen isolation profile resync_interval backoff_period
+            max_errors stable_after circuit_retry max_concurrent_starts max_unavailable port_range on_exit
+            session_reboot inherit_env cpu_limit memory_limit log_format log_level cgroup
         )
     }
 
     /// These settings with relative paths read from `folder`.
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
-        let Self { patterns_dir, desired_dir, desired, launch_dir, state_dir, .. } = &mut self;
-        let paths = [patterns_dir, launch_dir, state_dir].into_iter().flatten();
+        let Self {
+            patterns_dir,
+            desired_dir,
+            desired,
+            launch_dir,
+            state_dir,
+            grpc_tls_cert,
+            grpc_tls_key,
+            grpc_tls_client_ca,
+            ..
+        } = &mut self;
+        let paths = [patterns_dir, launch_dir, state_dir, grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca]
+            .into_iter()
+            .flatten();
         let roots = desired.iter_mut().flatten().map(|root| &mut root.path);
         for path in paths.chain(desired_dir.iter_mut().flatten()).chain(roots) {
             if folder.as_os_str().is_empty() || folder == Path::new(".") {

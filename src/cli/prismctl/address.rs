@@ -11,6 +11,8 @@ const SOCKET: &str = "api.sock";
 const HERE: &str = ".pattern-launcher";
 /// The state folder of a daemon that is a service of the machine.
 const SERVICE: &str = "/var/lib/pattern-launcher";
+/// What begins an address with TLS.
+const HTTPS: &str = "https://";
 
 /// Where a daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(super) enum Address {
         host: String,
         /// The port.
         port: u16,
+        /// Whether with TLS.
+        is_encrypted: bool,
     },
 }
 
@@ -30,8 +34,14 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, is_encrypted } => {
+                let scheme = if *is_encrypted { HTTPS } else { "" };
+                if host.contains(':') {
+                    write!(f, "{scheme}[{host}]:{port}")
+                } else {
+                    write!(f, "{scheme}{host}:{port}")
+                }
+            }
         }
     }
 }
@@ -58,19 +68,21 @@ impl Address {
             .with("looked_for", looked.join(" and "))
             .suggest(
                 "start the daemon here with `pattern-launcher run`, go to the folder it runs in, or name where it \
-                 listens: --address unix:PATH or --address HOST:PORT, also in PRISMCTL_ADDRESS",
+                 listens: --address unix:PATH, HOST:PORT or https://HOST:PORT, also in PRISMCTL_ADDRESS",
             )
             .into())
     }
 
-    /// Reads `unix:PATH` and `HOST:PORT`; the error says how to write it.
+    /// Reads `unix:PATH`, `HOST:PORT` and `https://HOST:PORT`; the error says how to write it.
     pub(super) fn parse(text: &str) -> std::result::Result<Self, String> {
-        let malformed = || format!("'{}' is not an address; write unix:PATH or HOST:PORT", Error::echo(text));
+        let malformed =
+            || format!("'{}' is not an address; write unix:PATH, HOST:PORT or https://HOST:PORT", Error::echo(text));
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() { Err(malformed()) } else { Ok(Self::Unix(path.into())) };
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
+        let encrypted = text.strip_prefix(HTTPS).map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+        let (host, port) = encrypted.unwrap_or(text).rsplit_once(':').ok_or_else(malformed)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match bracketed {
             Some(host) => host,
@@ -78,7 +90,8 @@ impl Address {
             None => host,
         };
         let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(malformed)?;
-        if host.is_empty() { Err(malformed()) } else { Ok(Self::Tcp { host: host.to_owned(), port }) }
+        let is_encrypted = encrypted.is_some();
+        if host.is_empty() { Err(malformed()) } else { Ok(Self::Tcp { host: host.to_owned(), port, is_encrypted }) }
     }
 }
 
@@ -88,7 +101,7 @@ mod tests {
     use super::*;
 
     fn tcp(host: &str, port: u16) -> Address {
-        Address::Tcp { host: host.to_owned(), port }
+        Address::Tcp { host: host.to_owned(), port, is_encrypted: false }
     }
 
     #[test]
@@ -98,9 +111,28 @@ mod tests {
         assert_eq!(Address::parse("localhost:8982"), Ok(tcp("localhost", 8982)));
         assert_eq!(Address::parse("[::1]:8982"), Ok(tcp("::1", 8982)));
         assert_eq!(tcp("::1", 8982).to_string(), "[::1]:8982");
-        for bad in ["", "unix:", "localhost", ":1", "a:0", "a:70000", "http://a:1", "::1:8982", "/run/a.sock"] {
+        for encrypted in ["https://localhost:8982", "https://[::1]:8982"] {
+            let address = Address::parse(encrypted).unwrap();
+            assert!(matches!(address, Address::Tcp { port: 8982, is_encrypted: true, .. }), "{address}");
+            assert_eq!(address.to_string(), encrypted);
+            assert_eq!(Address::parse(&format!("{encrypted}/")), Ok(address));
+        }
+        for bad in [
+            "",
+            "unix:",
+            "localhost",
+            ":1",
+            "a:0",
+            "a:70000",
+            "http://a:1",
+            "::1:8982",
+            "/run/a.sock",
+            "https://",
+            "https://a",
+            "https://a:1/b",
+        ] {
             let refused = Address::parse(bad).unwrap_err();
-            assert!(refused.contains("unix:PATH or HOST:PORT"), "{bad}: {refused}");
+            assert!(refused.contains("unix:PATH, HOST:PORT or https://HOST:PORT"), "{bad}: {refused}");
         }
     }
 

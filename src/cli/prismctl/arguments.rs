@@ -25,10 +25,22 @@ const EVERYWHERE: &str = "Options of every command";
 #[derive(Debug, Parser)]
 #[command(name = "prismctl", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(super) struct Arguments {
-    /// Where the daemon listens: unix:PATH or HOST:PORT
+    /// Where the daemon listens: unix:PATH, HOST:PORT, or with TLS https://HOST:PORT
     #[arg(long, global = true, value_name = "ADDRESS", env = "PRISMCTL_ADDRESS", hide_env_values = true)]
     #[arg(help_heading = EVERYWHERE)]
     pub(super) address: Option<String>,
+    /// The authority that signed the daemon's certificate, or that certificate itself, as a PEM file; needed for https
+    #[arg(long, global = true, value_name = "FILE", env = "PRISMCTL_CA", hide_env_values = true)]
+    #[arg(help_heading = EVERYWHERE)]
+    pub(super) ca: Option<PathBuf>,
+    /// The certificate to show to a daemon that asks for one (grpc_tls_client_ca), as a PEM file
+    #[arg(long, global = true, value_name = "FILE", env = "PRISMCTL_CERT", hide_env_values = true)]
+    #[arg(help_heading = EVERYWHERE)]
+    pub(super) cert: Option<PathBuf>,
+    /// The private key of that certificate, as a PEM file
+    #[arg(long, global = true, value_name = "FILE", env = "PRISMCTL_KEY", hide_env_values = true)]
+    #[arg(help_heading = EVERYWHERE)]
+    pub(super) key: Option<PathBuf>,
     /// How to print results: for people, or for programs
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     #[arg(help_heading = EVERYWHERE)]

@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::failure::{Failure, Result, Told, UNREACHABLE};
+use super::trust::{self, Trust};
 use crate::api::proto::pattern_launcher_client::PatternLauncherClient;
 use hyper_util::rt::TokioIo;
 use std::error::Error as _;
@@ -35,9 +36,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects.
-    pub(super) async fn open(address: Address, timeout: Option<Duration>) -> Result<Self> {
-        let endpoint = Endpoint::from_static("http://localhost")
+    /// Connects; `trust` is for addresses with TLS.
+    pub(super) async fn open(address: Address, trust: &Trust, timeout: Option<Duration>) -> Result<Self> {
+        let endpoint = endpoint(&address, trust)?
             .connect_timeout(timeout.map_or(CONNECTING, |timeout| timeout.min(CONNECTING)))
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
@@ -77,7 +78,26 @@ impl Connection {
 
     /// What to tell about a refusal.
     pub(super) fn failed(&self, status: &Status) -> Failure {
-        Told::from_status(status, &self.address.to_string()).into()
+        let told = Told::from_status(status, &self.address.to_string());
+        match &self.address {
+            // The first thing a daemon with TLS does with a client that has none, or shows no certificate, is hang up.
+            Address::Tcp { is_encrypted, .. } if told.exit == UNREACHABLE => {
+                told.suggest(trust::after_loss(&self.address, *is_encrypted)).into()
+            }
+            Address::Tcp { .. } | Address::Unix(_) => told.into(),
+        }
+    }
+}
+
+/// What is connected to; the name in it counts only where the address has TLS.
+fn endpoint(address: &Address, trust: &Trust) -> Result<Endpoint> {
+    match address {
+        Address::Tcp { host, is_encrypted: true, .. } => {
+            let tls = trust.config(host, address)?;
+            let endpoint = Endpoint::from_static("https://localhost").tls_config(tls);
+            Ok(endpoint.map_err(|cause| trust.unusable(&cause))?)
+        }
+        Address::Tcp { .. } | Address::Unix(_) => Ok(Endpoint::from_static("http://localhost")),
     }
 }
 
@@ -92,8 +112,11 @@ fn unreachable(address: &Address, cause: &tonic::transport::Error) -> Told {
             reason.push_str("; the daemon that made the socket is gone");
             "start the daemon again with `pattern-launcher run`, with the settings it had".to_owned()
         }
+        (Address::Tcp { is_encrypted: true, .. }, Some(io::ErrorKind::InvalidData)) => {
+            trust::after_refusal(address, &reason)
+        }
         _ => "see whether the daemon runs, start it with `pattern-launcher run`, or name where it listens: --address \
-              unix:PATH or --address HOST:PORT, also in PRISMCTL_ADDRESS"
+              unix:PATH, HOST:PORT or https://HOST:PORT, also in PRISMCTL_ADDRESS"
             .to_owned(),
     };
     Told::new(UNREACHABLE, format!("the daemon cannot be reached at {address}")).because(reason).suggest(suggestion)
@@ -142,7 +165,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let stream: Box<dyn Bytes> = match address {
                 Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-                Address::Tcp { host, port } => {
+                Address::Tcp { host, port, .. } => {
                     let stream = TcpStream::connect((host, port)).await?;
                     stream.set_nodelay(true)?;
                     Box::new(stream)

@@ -25,6 +25,11 @@ impl Prismctl {
         Self { folder: world.root(), address: format!("unix:{}", world.state().join("api.sock").display()) }
     }
 
+    /// At an address; its files lie in a world.
+    pub(crate) fn at(world: &World, address: &str) -> Self {
+        Self { folder: world.root(), address: address.to_owned() }
+    }
+
     /// Runs it with arguments that are separated by spaces.
     pub(crate) fn run(&self, line: &str) -> Said {
         self.ended(program(env!("CARGO_BIN_EXE_prismctl")).args(line.split(' ')))
@@ -60,6 +65,9 @@ impl Prismctl {
 
     fn ended(&self, command: &mut Command) -> Said {
         let command = command.env("PRISMCTL_ADDRESS", &self.address).env_remove("STATE_DIRECTORY");
+        for settings in ["PRISMCTL_CA", "PRISMCTL_CERT", "PRISMCTL_KEY"] {
+            command.env_remove(settings);
+        }
         let output = finished(command.stdin(Stdio::null()).current_dir(&self.folder), &self.folder);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let code = output.status.code().unwrap_or_else(|| panic!("it was killed: {}", output.status));
