@@ -10,6 +10,7 @@
 
 mod confirm;
 mod dropped;
+mod ended;
 pub(super) mod files;
 mod inhabited;
 mod journal;

@@ -2,6 +2,7 @@
 
 use super::confirm::Confirmations;
 use super::dropped::Dropped;
+use super::ended::Ended;
 use super::files::{Writer, remove_drafts};
 use super::inhabited::Inhabited;
 use super::refusals::{no_launch_dir, unmounted, unreachable};
@@ -41,6 +42,7 @@ pub(super) struct Pass {
     confirmations: Confirmations,
     inhabited: Inhabited,
     dropped: Dropped,
+    pub(super) ended: Ended,
     pub(super) clock: fn() -> Moment,
     busy_for: u32,
     pub(super) published: Arc<ArcSwap<PatternBook>>,
@@ -98,6 +100,10 @@ impl Pass {
         let dropped = Dropped::read(&settings.state_dir);
         let mut desired = Desired::new(settings.roots.clone(), restored);
         desired.restore_dropped(dropped.known());
+        let ended = Ended::read(&settings.state_dir);
+        for instance in ended.among(restored) {
+            desired.expect_deletion(&instance.origin.path());
+        }
         let inhabited = Inhabited::read(&settings.state_dir);
         let mut pass = Self {
             desired,
@@ -108,6 +114,7 @@ impl Pass {
             confirmations: Confirmations::new(confirm_dir(&settings.state_dir)),
             inhabited,
             dropped,
+            ended,
             clock,
             busy_for: 0,
             published,

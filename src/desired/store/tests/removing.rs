@@ -113,3 +113,23 @@ fn a_file_that_was_edited_into_something_wrong_is_left_alone_unless_it_says_noth
     assert_eq!(bench.remove("ns:b:p").expect_err("unclear").code(), Code::DeclaredByFile);
     assert_eq!(bench.settle().keys(), ["ns:b:p", "ns:c:p"]);
 }
+
+#[test]
+fn a_launcher_that_starts_while_what_was_removed_still_ends_does_not_bring_it_back() {
+    let mut bench = Bench::new();
+    for n in 0..5 {
+        bench.launch(spec(&format!("t{n}"))).expect("launched");
+    }
+    let before: Vec<Arc<Instance>> = bench.running.values().cloned().collect();
+    for n in 0..4 {
+        bench.remove(&format!("ns:t{n}:p")).expect("removed");
+    }
+    bench.launch(spec("t3")).expect("launched again");
+    drop(bench.pass);
+    let mut bench = Bench::over(bench.folder, &before);
+    assert_eq!(bench.keys(), ["ns:t3:p", "ns:t4:p"], "the first look tells");
+    fs::remove_file(bench.file("ns:t3:p")).expect("deleted by hand");
+    bench.look();
+    assert_eq!(bench.running.len(), 2, "what is deleted by hand has to be gone for a while");
+    assert_eq!(bench.settle().keys(), ["ns:t4:p"]);
+}
