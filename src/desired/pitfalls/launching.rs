@@ -5,7 +5,7 @@ use crate::act::clock;
 use crate::desired::root::RootSpec;
 use crate::desired::spec::InstanceSpec;
 use crate::desired::store::{Delivery, Launch, LaunchedFile, StoreHandle, StoreSettings, spawn_with};
-use crate::desired::watch::connect;
+use crate::desired::watch::{Backend, Connect, connect};
 use crate::error::{Code, Result};
 use crate::model::{Caller, DesiredState, Key, Namespace, PatternName, Resources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::noticing(connect)
+    }
+
+    fn noticing(connect: Connect) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make_patterns(&folder.path().join("patterns"));
         fs::create_dir_all(folder.path().join("desired/launched")).expect("roots");
@@ -158,6 +162,26 @@ async fn what_people_do_among_launches_is_noticed_within_a_second_or_so() {
     let file = told.instance.origin.path();
     fs::write(&file, "pattern: q\nisolation: namespace\nnamespace: a\n").expect("edited");
     running.until("the edit", |keys| keys.iter().any(|key| key.as_str() == "ns:a:q")).await;
+    drop_in(&running.launched(), "b.yaml", &instance("b"));
+    running.until("a file by hand", |keys| keys.iter().any(|key| key.as_str() == "ns:b:p")).await;
+}
+
+#[tokio::test]
+async fn after_writing_it_looks_although_nothing_is_noticed() {
+    struct Deaf;
+    impl Backend for Deaf {
+        fn watch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+    }
+    let running = Running::noticing(|_| Ok(Box::new(Deaf)));
+    // The first looks are over by the time that these are on disk.
+    for number in 0..20 {
+        running.launch(&format!("t{number}")).await.expect("launched");
+    }
     drop_in(&running.launched(), "b.yaml", &instance("b"));
     running.until("a file by hand", |keys| keys.iter().any(|key| key.as_str() == "ns:b:p")).await;
 }

@@ -90,6 +90,38 @@ fn looking_is_no_reason_to_look() {
 }
 
 #[test]
+fn the_launchers_own_writing_is_no_reason_to_look_until_two_looks_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = std::fs::canonicalize(folder.path()).expect("a path");
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(sender).expect("a watcher");
+    Backend::watch(&mut watcher, &root).expect("watched");
+    let watch = Watch::new(connect);
+    watch.listener.heard().interests = HashMap::from([(root.clone(), Interest::Everything)]);
+    let own = root.join("own.yaml");
+    watch.expect(std::iter::once(own.clone()));
+    std::fs::write(root.join(".launch-1.draft"), "x").expect("written");
+    std::fs::rename(root.join(".launch-1.draft"), &own).expect("renamed");
+    std::fs::remove_file(&own).expect("removed");
+    std::fs::write(root.join("fence"), "").expect("written");
+    let mut quiet = 0;
+    loop {
+        let event = events.recv_timeout(Duration::from_secs(10)).expect("an event").expect("no error");
+        if event.paths.contains(&root.join("fence")) {
+            break;
+        }
+        assert!(!watch.listener.heard().take(&event), "{event:?}");
+        quiet += 1;
+    }
+    assert!(quiet >= 4, "all of it is reported, and must be told apart");
+    let removed = Event::new(EventKind::Remove(notify::event::RemoveKind::File)).add_path(own);
+    for matters in [false, true] {
+        watch.forget_expected();
+        assert_eq!(watch.listener.heard().take(&removed), matters);
+    }
+}
+
+#[test]
 fn arrivals_by_rename_and_lost_folders_are_remembered() {
     let mut heard = heard();
     heard.take(&event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/root/a.yaml"));

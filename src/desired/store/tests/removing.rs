@@ -88,6 +88,9 @@ fn an_edit_by_hand_is_looked_at_before_anything_is_written_over_it() {
     let edited = "pattern: p\nisolation: namespace\nnamespace: a\nconfig: { X: hand, Y: hand }\n";
     fs::write(&file, edited).expect("edited");
     let edit = Edit { grace_period: Some(Duration::from_secs(1)), ..Edit::default() };
+    let expected = Arc::clone(&bench.running[&key_of("ns:a:p")]);
+    let moved = bench.update("ns:a:p", edit.clone(), Some(expected)).expect("an outcome");
+    assert!(matches!(moved, UpdateOutcome::Moved(_)), "{moved:?}");
     bench.update("ns:a:p", edit, None).expect("updated");
     assert_eq!((bench.config("ns:a:p", "X"), bench.config("ns:a:p", "Y")), (Some("hand"), Some("hand")));
     fs::write(&file, format!("{edited}---\npattern: q\nisolation: namespace\nnamespace: a\n")).expect("edited");
@@ -132,4 +135,17 @@ fn a_launcher_that_starts_while_what_was_removed_still_ends_does_not_bring_it_ba
     bench.look();
     assert_eq!(bench.running.len(), 2, "what is deleted by hand has to be gone for a while");
     assert_eq!(bench.settle().keys(), ["ns:t4:p"]);
+}
+
+#[test]
+fn a_file_that_something_else_has_replaced_is_in_the_way() {
+    let mut bench = Bench::new();
+    bench.launch(spec("a")).expect("launched");
+    let file = bench.file("ns:a:p");
+    fs::remove_file(&file).expect("deleted by hand");
+    fs::create_dir(&file).expect("a folder in its place");
+    bench.look();
+    assert_eq!(bench.launch(spec("a")).expect_err("in the way").code(), Code::DeclaredByFile);
+    fs::remove_dir(&file).expect("removed");
+    assert!(bench.launch(spec("a")).expect("launched").created);
 }

@@ -62,3 +62,19 @@ fn a_persons_file_that_is_half_written_takes_nothing() {
     assert_eq!(bench.config("ns:a:p", "X"), Some("launched"));
     assert!(bench.file("ns:a:p").exists());
 }
+
+#[test]
+fn a_persons_file_that_may_be_gone_sets_nothing_aside() {
+    let mut bench = Bench::new();
+    bench.person("a.yaml", "pattern: p\nnamespace: a\nconfig: { X: person }\n");
+    bench.settle();
+    fs::remove_file(bench.folder.path().join("desired/a.yaml")).expect("deleted");
+    bench.look();
+    let text = "pattern: p\nisolation: namespace\nnamespace: a\nconfig: { X: hand }\n";
+    fs::write(bench.launched().join("hand.yaml"), text).expect("written");
+    bench.look();
+    assert_eq!(bench.config("ns:a:p", "X"), Some("person"));
+    bench.settle();
+    assert_eq!(bench.names(), ["hand.yaml"]);
+    assert_eq!(bench.config("ns:a:p", "X"), Some("hand"));
+}
