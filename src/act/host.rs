@@ -272,11 +272,11 @@ fn raise_open_files() -> u64 {
 
 /// The one place where what the loop says becomes a log line.
 fn print(note: &Note) {
-    let Note { level, key, run, message, reason, by: _ } = note;
-    let run = run.map(tracing::field::display);
+    let Note { level, key, run, message, reason, by } = note;
+    let (run, by) = (run.map(tracing::field::display), by.as_ref().map(tracing::field::display));
     match level {
-        NoteLevel::Info => tracing::info!(%key, run, reason, "{message}"),
-        NoteLevel::Warn => tracing::warn!(%key, run, reason, "{message}"),
-        NoteLevel::Error => tracing::error!(%key, run, reason, "{message}"),
+        NoteLevel::Info => tracing::info!(%key, run, reason, by, "{message}"),
+        NoteLevel::Warn => tracing::warn!(%key, run, reason, by, "{message}"),
+        NoteLevel::Error => tracing::error!(%key, run, reason, by, "{message}"),
     }
 }

@@ -259,7 +259,7 @@ impl Engine {
 
     /// Tells people that somebody asked for something.
     pub(super) fn note_asked(&mut self, key: &Key, run: Option<RunId>, by: &Caller, message: &'static str, what: &str) {
-        let reason = if what.is_empty() { format!("{by} asked for it") } else { format!("{by} asked for it: {what}") };
+        let reason = if what.is_empty() { "by request".to_owned() } else { format!("by request: {what}") };
         let by = Some(by.clone());
         self.effects.push(Effect::Note(Note { level: NoteLevel::Info, key: key.clone(), run, message, reason, by }));
     }
