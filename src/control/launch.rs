@@ -3,7 +3,7 @@
 use super::{Control, LaunchSpec, now};
 use crate::desired::store::Launch;
 use crate::error::{Code, Error, Result};
-use crate::model::{Caller, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
+use crate::model::{Caller, Condition, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
 use crate::observed::Ask;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,8 @@ impl Control {
         let key = &wanted.key;
         for _ in 0..ATTEMPTS {
             let mut published = self.board.subscribe(key);
-            if let Some(status) = self.board.status(key).filter(|status| status.desired.is_some()) {
+            // What is about to end since its file was deleted is written again.
+            if let Some(status) = self.board.status(key).filter(|status| is_declared(status)) {
                 if status.state == ProcessState::Running && !status.wants_renewal(now()) {
                     return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
                 }
@@ -137,6 +138,11 @@ fn failure(key: &Key, status: &KeyStatus) -> Error {
             .with("process_id", key)
             .suggest(format!("prismctl pattern explain {}", Error::word(key.as_str())))
     })
+}
+
+/// Whether a key is declared and stays so.
+fn is_declared(status: &KeyStatus) -> bool {
+    status.desired.is_some() && !status.conditions.iter().any(|condition| condition.kind == Condition::FILE_MISSING)
 }
 
 /// Whether the declared instance was given other config or slots than a launch that names some.

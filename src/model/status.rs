@@ -56,6 +56,11 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// The kind of a launched instance whose file is not there any more, and whose absence does not count yet.
+    pub const FILE_MISSING: &'static str = "FileMissing";
+}
+
 /// What was decided for a key, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerdictStatus {

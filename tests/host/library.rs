@@ -166,3 +166,30 @@ async fn what_cannot_be_used_is_told_by_build() {
     first.shutdown(END).await.unwrap();
     builder().build().await.unwrap().shutdown(END).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_of_what_was_deleted_by_hand_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let launched = folder.path().join("launched");
+    let launcher = Launcher::builder()
+        .patterns_dir(patterns(folder.path()))
+        .state_dir(folder.path().join("state"))
+        .launch_dir(&launched)
+        .build()
+        .await
+        .unwrap();
+    let process = launcher.launch(sleeper("a")).await.unwrap();
+    let key = process.process_id().clone();
+    let file = std::fs::read_dir(&launched).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&file).unwrap();
+    let missing = || {
+        let status = launcher.status(&key).expect("it is declared until its absence counts");
+        status.conditions.iter().any(|condition| condition.kind == "FileMissing")
+    };
+    wait_for("the loss to be noticed", missing).await;
+    let again = launcher.launch(sleeper("a")).await.unwrap();
+    assert_eq!(again.pid(), process.pid());
+    assert!(file.exists() && !missing());
+    launcher.shutdown(END).await.unwrap();
+    assert!(file.exists(), "what was launched is still declared");
+}

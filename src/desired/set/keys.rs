@@ -1,6 +1,6 @@
 //! From what the files declare to what is said of each key.
 
-use super::file::{Absence, FileState};
+use super::file::{Absence, Entry, FileState};
 use super::{Desired, FileId, KeyState};
 use crate::desired::guard::{Change, Held};
 use crate::desired::owner::{Choice, Claim, Presence, choose};
@@ -219,6 +219,10 @@ impl Desired {
             if entries.peek().is_some() {
                 conditions.extend(file.problem.iter().map(|error| condition("InvalidFile", error)));
             }
+            let launched = |entry: &&Entry| entry.instance.origin.api_managed;
+            if entries.clone().filter(launched).any(|entry| file.presence(entry) == Presence::Missing) {
+                conditions.push(condition(Condition::FILE_MISSING, &missing(id)));
+            }
             conditions.extend(
                 entries.filter_map(|entry| entry.concern.as_ref()).map(|error| condition("InvalidPattern", error)),
             );
@@ -236,6 +240,12 @@ impl Desired {
             }
         }
     }
+}
+
+fn missing(id: &FileId) -> Error {
+    Error::new(Code::StoreUnavailable, format!("{} is not there any more", id.path().display()))
+        .with("file", id.path().display())
+        .suggest("launch it again to keep it; else its process ends once the absence is confirmed")
 }
 
 pub(super) fn condition(kind: &str, error: &Error) -> Condition {
