@@ -7,6 +7,7 @@ use super::*;
 use crate::error::Code;
 use crate::model::{BootId, Circuit, DesiredState, ExitReason, ProcessState, RestartPolicy};
 use crate::observed::{DesiredChange, Event, Restored, RestoredRun};
+use crate::plan::Note;
 use crate::testing::samples::instance;
 use bench::{Bench, crash_until_open, engine, suspend};
 
@@ -274,7 +275,8 @@ fn a_note_says_who_asked() {
         bench.runs(&declared.key);
         bench.ask(&declared.key, ask).unwrap();
         let said = bench.effects.iter().any(|effect| {
-            matches!(effect, Effect::Note(note) if note.message == message && note.reason.contains("uid 1000 (pid 77)"))
+            let by = |note: &Note| note.by.as_ref().map(ToString::to_string);
+            matches!(effect, Effect::Note(note) if note.message == message && by(note).as_deref() == Some("uid 1000 (pid 77)"))
         });
         assert!(said, "{message}: {:?}", bench.effects);
     }
