@@ -45,6 +45,8 @@ pub(crate) fn serve_empty_if_asked() -> bool {
 /// Measures everything about launches by request.
 pub(crate) fn measure(table: &mut Table, folder: &Path, many: usize) {
     let runtime = Runtime::new().unwrap();
+    // Channels are made outside of it, and belong to it.
+    let _entered = runtime.enter();
     get_or_create(table, folder, &runtime);
     new_launches(table, folder, &runtime);
     all_at_once(table, folder, many, &runtime);

@@ -39,9 +39,18 @@ fn main() {
     }
     let mut table = Table::new();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let memory_backed = Path::new("/dev/shm");
-    let folders = [("on tmpfs", memory_backed), ("on disk", disk.as_path())];
+    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more.
+    if !std::env::args().any(|arg| arg == "api") {
+        measure_loop(&mut table, &disk);
+    }
+    api::measure(&mut table, &disk, MANY);
+    table.print();
+}
 
+/// What files cost, and what the daemon itself costs.
+fn measure_loop(table: &mut Table, disk: &Path) {
+    let memory_backed = Path::new("/dev/shm");
+    let folders = [("on tmpfs", memory_backed), ("on disk", disk)];
     for (place, folder) in folders.iter().filter(|(_, folder)| folder.is_dir()) {
         let bare = table
             .times(&format!("posix_spawn loop, {MANY} processes, {place}"), ROUNDS, || floor::start_all(folder, MANY));
@@ -49,14 +58,12 @@ fn main() {
             table.times(&format!("{MANY} instances, start to all running, {place}"), ROUNDS, || converge(folder, MANY));
         table.ratio(daemon, bare);
     }
-    let folder = if memory_backed.is_dir() { memory_backed } else { disk.as_path() };
+    let folder = if memory_backed.is_dir() { memory_backed } else { disk };
     let bare = table.samples("posix_spawn, one process, call to running", floor::one_by_one(folder, SAMPLES));
     let drop = table.samples("drop by rename to running", drop_to_running(folder, SAMPLES));
     table.ratio(drop, bare);
     let crash = table.samples("kill -9 to running again", crash_to_running(folder, SAMPLES));
     table.ratio(crash, bare);
-
-    api::measure(&mut table, disk.as_path(), MANY);
     for count in [0, 100] {
         table.memory(count, memory(folder, count));
     }
@@ -64,7 +71,6 @@ fn main() {
     table.memory(MANY, world.memory());
     table.cpu(MANY, at_rest(&world));
     table.samples(&format!("{MANY} instances taken over after kill -9, start to ready"), adoption(world, SAMPLES / 4));
-    table.print();
 }
 
 /// A world for so many instances of a sleeper that logs its start, in `folder`.

@@ -56,7 +56,15 @@ impl Control {
     pub async fn launch(&self, spec: &LaunchSpec, by: &Caller) -> Result<Launched> {
         let begun = now();
         let checked = spec.check()?;
-        let wanted = match self.patterns().resolve_request(&checked) {
+        let patterns = self.patterns();
+        if let Ok(key) = patterns.key(&checked)
+            && let Some(status) = self.running(&key)
+        {
+            let names_values = !(checked.config.is_empty() && checked.slots.is_empty());
+            let config_differs = names_values && differs(&patterns.resolve_request(&checked)?, &status);
+            return Ok(Launched { config_differs, status, created: false });
+        }
+        let wanted = match patterns.resolve_request(&checked) {
             Ok(wanted) => wanted,
             // The store looks once more: the pattern may have been put there this very moment.
             Err(error) if error.code() == Code::PatternNotFound => {
@@ -71,7 +79,7 @@ impl Control {
             let mut published = self.board.subscribe(key);
             // What is about to end since its file was deleted is written again.
             if let Some(status) = self.board.status(key).filter(|status| is_declared(status)) {
-                if status.state == ProcessState::Running && !status.wants_renewal(now()) {
+                if self.running(key).is_some() {
                     return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
                 }
                 match self.ask(key, Ask::Launch, by).await {
@@ -91,6 +99,12 @@ impl Control {
         Err(Error::new(Code::ProcessStartFailed, format!("'{key}' is terminated as fast as it is launched"))
             .with("process_id", key)
             .suggest(format!("find out who terminates it: prismctl events --process-id {}", Error::word(key.as_str()))))
+    }
+
+    /// Where a key stands that runs, goes on to be declared, and need not be told of another launch.
+    fn running(&self, key: &Key) -> Option<Arc<KeyStatus>> {
+        let runs = |status: &Arc<KeyStatus>| status.state == ProcessState::Running && !status.wants_renewal(now());
+        self.board.status(key).filter(|status| is_declared(status)).filter(runs)
     }
 
     async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec, begun: Moment) -> Result<Launched> {
