@@ -23,9 +23,10 @@ pub use wait::Wait;
 use crate::act::{Records, clock};
 use crate::desired::StoreHandle;
 use crate::desired::registry::PatternBook;
-use crate::error::{Code, Error, Result};
-use crate::metrics::{Metrics, MetricsSnapshot, Standing};
-use crate::model::{Caller, Key, KeyStatus, Moment, RunId};
+use crate::error::{Error, Result};
+use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::model::{Caller, Key, KeyStatus, RunId};
+use crate::observed::ask::{not_declared, shutting_down};
 use crate::observed::{Ask, Asked};
 use crate::reconciler::{Board, Happening, Request};
 use std::sync::Arc;
@@ -99,16 +100,12 @@ impl Control {
 
     /// What was counted and measured, as numbers.
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.standing(|standing| self.metrics.snapshot(standing))
+        self.board.standing(clock::now(), |standing| self.metrics.snapshot(standing))
     }
 
     /// What was counted and measured, in the text format of Prometheus.
     pub fn prometheus(&self) -> String {
-        self.standing(|standing| self.metrics.prometheus(standing))
-    }
-
-    fn standing<T>(&self, tell: impl FnOnce(&Standing<'_>) -> T) -> T {
-        self.board.standing(now(), tell)
+        self.board.standing(clock::now(), |standing| self.metrics.prometheus(standing))
     }
 
     /// What happens from now on. Who is too slow is told how many were missed.
@@ -117,15 +114,7 @@ impl Control {
     }
 
     pub(crate) fn not_found(&self, key: &Key) -> Error {
-        let error =
-            Error::new(Code::ProcessNotFound, format!("no process '{}' is declared", Error::echo(key.as_str())))
-                .with("process_id", Error::echo(key.as_str()));
-        let all = self.board.statuses();
-        let nearest = crate::desired::yaml::nearest(key.as_str(), all.iter().map(|status| status.process_id.as_str()));
-        match nearest {
-            Some(meant) => error.suggest(format!("did you mean '{meant}'? All of them: prismctl pattern list")),
-            None => error.suggest("prismctl pattern list shows what is declared"),
-        }
+        not_declared(key, self.board.statuses().iter().map(|status| &status.process_id))
     }
 
     /// Asks the loop, and answers once it has decided and published.
@@ -134,19 +123,9 @@ impl Control {
         let asked = Asked { key: key.clone(), by: by.clone(), ask };
         let sent = self.requests.send(Request::Ask { asked, answer }).await;
         if sent.is_err() {
-            return Err(ending());
+            return Err(shutting_down());
         }
         // The loop drops what it has not answered when it ends.
-        answered.await.unwrap_or_else(|_| Err(ending()))
+        answered.await.unwrap_or_else(|_| Err(shutting_down()))
     }
-}
-
-/// What is answered while the launcher ends.
-pub(crate) fn ending() -> Error {
-    Error::new(Code::StoreUnavailable, "the launcher is shutting down")
-        .suggest("ask again once it has been started again; what was launched before is still declared")
-}
-
-fn now() -> Moment {
-    clock::now()
 }

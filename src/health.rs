@@ -94,9 +94,3 @@ const fn level_name(level: IsolationLevel) -> &'static str {
         IsolationLevel::Session => "Session",
     }
 }
-
-/// How long the process of a key has been running; zero when none runs.
-pub fn uptime(status: &KeyStatus, now: Moment) -> Duration {
-    let started = status.started_at_boot_seconds.map(Duration::try_from_secs_f64).and_then(Result::ok);
-    started.map_or(Duration::ZERO, |started| now.since_boot.saturating_sub(started))
-}

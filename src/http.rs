@@ -5,7 +5,7 @@
 
 use crate::act::clock;
 use crate::error::{Code, Error, Result};
-use crate::health::{Vitals, distribution, uptime};
+use crate::health::{Vitals, distribution};
 use crate::metrics::Metrics;
 use crate::model::{KeyStatus, Moment, ProcessState};
 use bytes::Bytes;
@@ -205,7 +205,7 @@ impl Process {
             state: status.state,
             address: status.address.clone().unwrap_or_default(),
             healthy: status.healthy,
-            uptime_seconds: uptime(status, now).as_secs(),
+            uptime_seconds: status.uptime(now).unwrap_or_default().as_secs(),
             namespace: status.namespace.clone(),
             session_id: status.session_id.clone(),
             last_error: status.last_error.clone().unwrap_or_default(),

@@ -5,7 +5,6 @@ use super::proto;
 use crate::control::LaunchSpec;
 use crate::desired::{Lookup, PatternBook};
 use crate::error::{Code, Error, Result};
-use crate::health::uptime;
 use crate::model::{
     Condition, IsolationLevel, Key, KeyStatus, Manifest, Moment, ProcessState, RestartPolicy, Secret, SuspensionStatus,
 };
@@ -177,7 +176,7 @@ pub(super) fn pattern_info(status: &KeyStatus, now: Moment) -> proto::PatternInf
         state: state(status.state).into(),
         address: status.address.clone().unwrap_or_default(),
         healthy: status.healthy,
-        uptime_seconds: seconds(uptime(status, now)),
+        uptime_seconds: seconds(status.uptime(now).unwrap_or_default()),
         namespace: status.namespace.clone(),
         session_id: status.session_id.clone(),
         last_error: status.last_error.clone().unwrap_or_default(),

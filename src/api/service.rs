@@ -117,11 +117,16 @@ impl Call {
         &self.office.control
     }
 
-    /// Does `work` for as long as the client waits; then says where `key` stands.
-    async fn in_time<T>(&self, key: Option<&Key>, code: Code, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    /// Does `work` for as long as the client waits; then says where the key stands, which is only then asked for.
+    async fn in_time<T>(
+        &self,
+        key: impl FnOnce() -> Option<Key>,
+        code: Code,
+        work: impl Future<Output = Outcome<T>>,
+    ) -> Outcome<T> {
         let Some(left) = self.left else { return work.await };
         let left = left.saturating_sub(MARGIN.min(left / 10));
-        tokio::time::timeout(left, work).await.unwrap_or_else(|_| Err(self.late(key, code)))
+        tokio::time::timeout(left, work).await.unwrap_or_else(|_| Err(self.late(key().as_ref(), code)))
     }
 
     fn late(&self, key: Option<&Key>, code: Code) -> Status {

@@ -3,6 +3,7 @@
 //! A status travels in HTTP headers, and clients refuse headers over 8 KiB, so long parts are cut until it fits.
 
 use crate::error::{Code, Error};
+use crate::observed::ask::shutting_down;
 use std::collections::HashMap;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -59,9 +60,7 @@ pub(super) fn with_code(error: &Error, code: tonic::Code) -> Status {
 
 /// The launcher ends.
 pub(super) fn closing() -> Status {
-    let error = Error::new(Code::StoreUnavailable, "the launcher is ending")
-        .suggest("ask again when it is back; what was answered before holds");
-    with_code(&error, tonic::Code::Unavailable)
+    shutting_down().into()
 }
 
 /// More is asked at once than the launcher serves.

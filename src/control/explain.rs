@@ -1,6 +1,7 @@
 //! Why a key is as it is, in sentences.
 
-use super::{Control, now};
+use super::Control;
+use crate::act::clock;
 use crate::model::{DesiredState, Key, KeyStatus, Moment, ProcessState};
 use crate::reconciler::Happening;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ impl Control {
     pub fn explain(&self, key: &Key) -> Explanation {
         let status = self.status(key);
         let lines = match &status {
-            Some(status) => sentences(status, now()),
+            Some(status) => sentences(status, clock::now()),
             None => vec![self.not_found(key).to_string()],
         };
         Explanation { status, lines, events: self.board.chronicle().lately(key) }
@@ -61,7 +62,7 @@ fn declared(status: &KeyStatus) -> String {
 }
 
 fn observed(status: &KeyStatus, now: Moment) -> String {
-    let up = status.started_at_boot_seconds.map(|at| span(now.since_boot.as_secs_f64() - at));
+    let up = status.uptime(now).map(|up| span(up.as_secs_f64()));
     match (status.state, status.pid, up) {
         (ProcessState::Running, Some(pid), Some(up)) => {
             let health = if status.healthy { "healthy" } else { "not healthy" };

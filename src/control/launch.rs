@@ -1,6 +1,7 @@
 //! Get or create.
 
-use super::{Control, LaunchSpec, now};
+use super::{Control, LaunchSpec};
+use crate::act::clock;
 use crate::desired::store::Launch;
 use crate::error::{Code, Error, Result};
 use crate::model::{Caller, Condition, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
@@ -54,11 +55,11 @@ impl Control {
     /// when it cannot be written down or the launcher ends; `MAX_ERRORS_EXCEEDED` when its circuit is open or opens;
     /// `PROCESS_START_FAILED` when it is stopped or suspended, or is terminated meanwhile.
     pub async fn launch(&self, spec: &LaunchSpec, by: &Caller) -> Result<Launched> {
-        let begun = now();
+        let begun = clock::now();
         let checked = spec.check()?;
         let patterns = self.patterns();
         if let Ok(key) = patterns.key(&checked)
-            && let Some(status) = self.running(&key)
+            && let Some(status) = self.board.status(&key).filter(needs_nothing)
         {
             let names_values = !(checked.config.is_empty() && checked.slots.is_empty());
             let config_differs = names_values && differs(&patterns.resolve_request(&checked)?, &status);
@@ -79,7 +80,7 @@ impl Control {
             let mut published = self.board.subscribe(key);
             // What is about to end since its file was deleted is written again.
             if let Some(status) = self.board.status(key).filter(|status| is_declared(status)) {
-                if self.running(key).is_some() {
+                if needs_nothing(&status) {
                     return Ok(Launched { config_differs: differs(&wanted, &status), status, created: false });
                 }
                 match self.ask(key, Ask::Launch, by).await {
@@ -101,16 +102,10 @@ impl Control {
             .suggest(format!("find out who terminates it: prismctl events --process-id {}", Error::word(key.as_str()))))
     }
 
-    /// Where a key stands that runs, goes on to be declared, and need not be told of another launch.
-    fn running(&self, key: &Key) -> Option<Arc<KeyStatus>> {
-        let runs = |status: &Arc<KeyStatus>| status.state == ProcessState::Running && !status.wants_renewal(now());
-        self.board.status(key).filter(|status| is_declared(status)).filter(runs)
-    }
-
     async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec, begun: Moment) -> Result<Launched> {
         let status = if spec.waits() { self.wait_until_up(&wanted.key).await? } else { self.known(&wanted.key)? };
         if spec.waits() {
-            self.metrics.launched(&wanted.key, now().since(begun));
+            self.metrics.launched(&wanted.key, clock::now().since(begun));
         }
         Ok(Launched { config_differs: !created && differs(wanted, &status), status, created })
     }
@@ -157,6 +152,11 @@ fn failure(key: &Key, status: &KeyStatus) -> Error {
 /// Whether a key is declared and stays so.
 fn is_declared(status: &KeyStatus) -> bool {
     status.desired.is_some() && !status.conditions.iter().any(|condition| condition.kind == Condition::FILE_MISSING)
+}
+
+/// Whether a key runs, stays declared, and need not be told of another launch.
+fn needs_nothing(status: &Arc<KeyStatus>) -> bool {
+    status.state == ProcessState::Running && is_declared(status) && !status.wants_renewal(clock::now())
 }
 
 /// Whether the declared instance was given other config or slots than a launch that names some.

@@ -1,8 +1,9 @@
 //! Waiting until a key stands where a caller wants it.
 
-use super::{Control, ending};
+use super::Control;
 use crate::error::Result;
 use crate::model::{Key, KeyStatus};
+use crate::observed::ask::shutting_down;
 use std::sync::Arc;
 
 /// Whether a call waits for what it brings about.
@@ -31,7 +32,7 @@ impl Control {
                 // Cancel-safe: a publication that is not noticed now is noticed the next time.
                 () = published.changed() => {}
                 // Waiting for a token holds nothing.
-                () = self.closing.cancelled() => return Err(ending()),
+                () = self.closing.cancelled() => return Err(shutting_down()),
             }
         }
     }

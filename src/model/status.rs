@@ -152,6 +152,12 @@ pub struct KeyStatus {
 }
 
 impl KeyStatus {
+    /// How long its process has been running; `None` when none runs.
+    pub fn uptime(&self, now: Moment) -> Option<Duration> {
+        let started = Duration::try_from_secs_f64(self.started_at_boot_seconds?).ok()?;
+        Some(now.since_boot.saturating_sub(started))
+    }
+
     /// Whether a launch of it at `now` has to be recorded to renew its `ttl`. One that follows shortly upon the last
     /// recorded one is covered by the slack.
     pub fn wants_renewal(&self, now: Moment) -> bool {

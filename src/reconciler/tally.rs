@@ -7,7 +7,6 @@ use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Counts into the metrics.
 #[derive(Debug)]
@@ -61,8 +60,7 @@ impl Tally {
         }
         if after.healthy && after.run_id.is_some() && self.cold.get(key) == after.run_id.as_ref() {
             self.cold.remove(key);
-            let started = after.started_at_boot_seconds.map(Duration::try_from_secs_f64).and_then(Result::ok);
-            self.metrics.warmed_up(key, now.since_boot.saturating_sub(started.unwrap_or(now.since_boot)));
+            self.metrics.warmed_up(key, after.uptime(now).unwrap_or_default());
         }
     }
 

@@ -11,11 +11,9 @@ use crate::model::{Key, ProcessState};
 
 pub(super) async fn launch(call: Call, request: proto::LaunchRequest) -> Outcome<proto::LaunchResponse> {
     let spec = convert::launch_spec(request)?;
-    // Only to be able to say where it stands when the client's time is up.
-    let key = spec.check().and_then(|checked| call.control().patterns().resolve_request(&checked)).ok();
-    let key = key.map(|instance| instance.key);
+    let key = || spec.check().and_then(|checked| call.control().patterns().key(&checked)).ok();
     let launching = async { Ok(call.control().launch(&spec, &call.caller).await?) };
-    let launched = call.in_time(key.as_ref(), Code::ProcessStartFailed, launching).await?;
+    let launched = call.in_time(key, Code::ProcessStartFailed, launching).await?;
     let status = &launched.status;
     Ok(proto::LaunchResponse {
         process_id: status.process_id.as_str().to_owned(),
@@ -60,7 +58,7 @@ pub(super) async fn terminate(call: Call, request: proto::TerminateRequest) -> O
             Err(error) => Err(error.into()),
         }
     };
-    call.in_time(Some(&key), Code::TerminationFailed, terminating).await
+    call.in_time(|| Some(key.clone()), Code::TerminationFailed, terminating).await
 }
 
 pub(super) async fn health(call: Call, request: proto::HealthRequest) -> Outcome<proto::HealthResponse> {

@@ -14,7 +14,7 @@ pub(super) async fn restart(call: Call, request: proto::RestartRequest) -> Outco
     let proto::RestartRequest { process_id, no_wait } = request;
     let key = convert::key(&process_id)?;
     let restarting = async { Ok(call.control().restart(&key, waiting(no_wait), &call.caller).await?) };
-    let status = call.in_time(Some(&key), Code::ProcessStartFailed, restarting).await?;
+    let status = call.in_time(|| Some(key.clone()), Code::ProcessStartFailed, restarting).await?;
     Ok(proto::RestartResponse { process: Some(shown(&status)) })
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn suspend(call: Call, request: proto::SuspendRequest) -> Outco
     let key = convert::key(&process_id)?;
     let how = Suspend { reason, lasting: convert::span("duration_secs", duration_secs)? };
     let suspending = async { Ok(call.control().suspend(&key, how, waiting(no_wait), &call.caller).await?) };
-    let status = call.in_time(Some(&key), Code::TerminationFailed, suspending).await?;
+    let status = call.in_time(|| Some(key.clone()), Code::TerminationFailed, suspending).await?;
     Ok(proto::SuspendResponse { process: Some(shown(&status)) })
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn resume(call: Call, request: proto::ResumeRequest) -> Outcome
     let proto::ResumeRequest { process_id, no_wait } = request;
     let key = convert::key(&process_id)?;
     let resuming = async { Ok(call.control().resume(&key, waiting(no_wait), &call.caller).await?) };
-    let status = call.in_time(Some(&key), Code::ProcessStartFailed, resuming).await?;
+    let status = call.in_time(|| Some(key.clone()), Code::ProcessStartFailed, resuming).await?;
     Ok(proto::ResumeResponse { process: Some(shown(&status)) })
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn update(call: Call, request: proto::UpdateRequest) -> Outcome
     let grace = convert::span("grace_period_secs", grace_period_secs)?;
     let change = Update { config, slots, grace_period: grace, expected: generation(expected_generation)? };
     let updating = async { Ok(call.control().update(&key, change, waiting(no_wait), &call.caller).await?) };
-    match call.in_time(Some(&key), Code::ProcessStartFailed, updating).await? {
+    match call.in_time(|| Some(key.clone()), Code::ProcessStartFailed, updating).await? {
         Updated::Applied(status) => Ok(proto::UpdateResponse { process: Some(shown(&status)) }),
         Updated::Moved(now) => Err(moved(&key, expected_generation, now)),
     }

@@ -2,7 +2,7 @@
 
 use super::files::Deed;
 use super::pass::{Book, Pass};
-use super::refusals::{being_edited, declared_by_file, deleted, not_declared, unwritten};
+use super::refusals::{being_edited, declared_by_file, deleted, unwritten};
 use super::request::{Answer, Edit, Launch, Update, What, Write};
 use super::writing::Batch;
 use crate::desired::instance_file::{Author, parse_instances, write_instances};
@@ -13,6 +13,7 @@ use crate::desired::sight::Sight;
 use crate::desired::spec::InstanceSpec;
 use crate::error::{Code, Error, Result};
 use crate::model::{Caller, Instance, Isolation, IsolationLevel, Key, Namespace, Origin};
+use crate::observed::ask::not_declared;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ impl Pass {
     /// What a launched file says of a key.
     fn launched(&self, key: &Key) -> Result<Arc<Instance>> {
         match self.desired.said(key) {
-            None => Err(not_declared(key)),
+            None => Err(not_declared(key, self.desired.instances().map(|instance| &instance.key))),
             Some(instance) if !instance.origin.api_managed => Err(declared_by_file(instance)),
             Some(instance) => Ok(Arc::clone(instance)),
         }

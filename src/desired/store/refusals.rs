@@ -6,13 +6,6 @@ use crate::model::{Instance, Isolation, Key};
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Nothing declares the key.
-pub(super) fn not_declared(key: &Key) -> Error {
-    Error::new(Code::ProcessNotFound, format!("No instance has the process id {}", Error::echo(key.as_str())))
-        .with("process_id", key)
-        .suggest("see which there are: prismctl pattern list")
-}
-
 /// A person's file declares it.
 pub(super) fn declared_by_file(instance: &Instance) -> Error {
     let (key, origin) = (&instance.key, &instance.origin);

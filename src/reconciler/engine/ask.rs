@@ -1,10 +1,11 @@
 //! What somebody asks for about one key, apart from what is asked of the store: it changes what is remembered of the key,
 //! and the planner does the rest. Only a restart begins a stop here, since nothing that is remembered calls for it.
 
-use super::refusal::{not_declared, nothing_to_abandon, shutting_down, verified};
+use super::refusal::{nothing_to_abandon, verified};
 use super::{Claim, Dice, Engine};
 use crate::error::{Error, Result};
 use crate::model::{Caller, Key, Moment, RunId, Suspension};
+use crate::observed::ask::{not_declared, shutting_down};
 use crate::observed::{Ask, Asked, Phase, fold};
 use crate::plan::{Effect, Reason, StopCause};
 use std::time::Duration;
@@ -22,7 +23,7 @@ impl Engine {
     pub fn ask(&mut self, asked: Asked, now: Moment, dice: &mut dyn Dice) -> Result<Option<RunId>> {
         let Asked { key, by, ask } = asked;
         if self.shutdown.is_some() {
-            return Err(shutting_down(&key));
+            return Err(shutting_down().with("process_id", &key));
         }
         let mark = self.effects.len();
         let answer = match ask {

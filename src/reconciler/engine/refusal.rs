@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::error::{Code, Error};
 use crate::model::{Circuit, DesiredState, Key, Memory, Moment, Suspension};
+use crate::observed::ask::not_declared;
 use std::collections::BTreeMap;
 
 /// Why nothing may be started beside what a record of the key names; says how the key is freed.
@@ -14,39 +15,6 @@ pub(super) fn blockage(blocked: &BTreeMap<String, Error>, key: &Key) -> Option<E
         Error::word(key.as_str())
     );
     Some(error.suggest(way))
-}
-
-/// The launcher takes no orders any more.
-pub(super) fn shutting_down(key: &Key) -> Error {
-    Error::new(Code::StoreUnavailable, "The launcher is shutting down")
-        .with("process_id", key)
-        .suggest("start it again with pattern-launcher run, then ask again")
-}
-
-/// Nothing declares the key, or nothing knows it.
-pub(super) fn not_declared<'a>(key: &Key, known: impl Iterator<Item = &'a Key>) -> Error {
-    let error = Error::new(Code::ProcessNotFound, format!("No process '{}' is declared", Error::echo(key.as_str())))
-        .with("process_id", Error::echo(key.as_str()));
-    match known.into_iter().find(|other| is_near(key.as_str(), other.as_str())) {
-        Some(meant) => {
-            error.suggest(format!("did you mean {}? prismctl pattern list shows them all", Error::word(meant.as_str())))
-        }
-        None => error.suggest("prismctl pattern list shows what is declared"),
-    }
-}
-
-/// Whether two ids differ in up to two characters that stand together. It looks at each character once, since all keys
-/// are compared.
-fn is_near(one: &str, other: &str) -> bool {
-    const APART: usize = 2;
-    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-    if long.len() - short.len() > APART || short == long {
-        return false;
-    }
-    let (a, b) = (short.as_bytes(), long.as_bytes());
-    let front = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    let back = a[front..].iter().rev().zip(b[front..].iter().rev()).take_while(|(a, b)| a == b).count();
-    long.len() - front - back <= APART
 }
 
 /// It is stopped by request.
@@ -145,26 +113,5 @@ impl Engine {
             return Err(circuit_open(key, memory, now, &self.log_file(key)));
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_near_id_is_one_edit_away() {
-        for (one, other, near) in [
-            ("ns:a:consumer", "ns:a:consmer", true),
-            ("ns:a:consumer", "ns:a:consumre", true),
-            ("ns:a:consumer", "ns:b:consumer", true),
-            ("ns:aaaa:aaaa", "ns:aaa:aaaa", true),
-            ("ns:a:consumer", "ns:b:consumes", false),
-            ("ns:a:consumer", "ns:a:consumer", false),
-            ("ns:a:consumer", "ns:a:producer", false),
-            ("shared:p", "ns:tenant:p", false),
-        ] {
-            assert_eq!(is_near(one, other), near, "{one} {other}");
-        }
     }
 }
