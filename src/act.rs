@@ -24,6 +24,7 @@ mod sweep;
 mod sys;
 mod tree;
 
+pub use cgroup::CgroupRung;
 pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};
 pub use lock::{RootLocks, StateLock};
 pub use records::{Loaded, Records, RecordsHealth};

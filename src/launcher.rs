@@ -386,6 +386,9 @@ fn tell_tracking(tracking: &Tracking) {
         Tracking::Cgroup(folder) => {
             tracing::info!(cgroup = %folder.display(), "process trees are tracked and killed by cgroup");
         }
+        Tracking::V1Freezer(folder) => {
+            tracing::info!(cgroup = %folder.display(), "process trees are tracked and killed by cgroups of the v1 freezer");
+        }
         Tracking::ProcessGroup(reason) => {
             tracing::warn!(reason, "process trees are tracked by process group, which a process can leave");
         }

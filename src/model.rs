@@ -22,7 +22,10 @@ pub use pattern::{
     HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,
 };
 pub use policy::Policy;
-pub use run::{Circuit, ExitReason, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress, Suspension};
+pub use run::{
+    Circuit, ExitReason, FREEZER_BASE, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress, Suspension,
+    V2_BASE,
+};
 pub use secret::Secret;
 pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, SuspensionStatus, VerdictStatus};
 pub use time::{BootId, Moment};

@@ -1,7 +1,7 @@
 //! The host: carries out effects on this machine and reports what happens as events.
 
 use super::adopt::{Found, Verifier};
-use super::cgroup::Base;
+use super::cgroup::{Base, CgroupRung, Hierarchy};
 use super::clock;
 use super::known::KnownPids;
 use super::mailbox::Orders;
@@ -57,10 +57,12 @@ pub enum Subreaper {
 /// Where the cgroups of runs are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupChoice {
-    /// Below the launcher's own v2 cgroup, if that is writable; else none.
+    /// Below the launcher's own cgroup: of the v2 hierarchy, if that is writable, else of the v1 freezer; else none.
     Auto,
-    /// Below this v2 cgroup, given as a path of the file system; it is an error if that is not possible.
+    /// Below this cgroup of either, given as a path of the file system; it is an error if that is not possible.
     Under(PathBuf),
+    /// Below the launcher's own cgroup, and killed like this; else none.
+    On(CgroupRung),
     /// None are made.
     Off,
 }
@@ -68,8 +70,10 @@ pub enum CgroupChoice {
 /// By what the tree of a run is tracked and killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tracking {
-    /// By a cgroup of its own below this one: nothing escapes.
+    /// By a v2 cgroup of its own below this one: nothing escapes.
     Cgroup(PathBuf),
+    /// By a cgroup of its own below this one of the v1 freezer: nothing escapes.
+    V1Freezer(PathBuf),
     /// By session, ancestry and `RUN_ID`: a process that leaves all three behind escapes. Says why.
     ProcessGroup(String),
 }
@@ -99,7 +103,10 @@ impl Host {
         let log_dir = std::fs::canonicalize(&log_dir).map_err(|e| unavailable(&log_dir, e))?;
         let (cgroups, tracking) = match Base::set_up(&cgroup, &state_dir)? {
             Ok(base) => {
-                let tracking = Tracking::Cgroup(base.path().to_owned());
+                let tracking = match base.hierarchy() {
+                    Hierarchy::V2 => Tracking::Cgroup(base.path().to_owned()),
+                    Hierarchy::Freezer => Tracking::V1Freezer(base.path().to_owned()),
+                };
                 (Some(base), tracking)
             }
             Err(reason) => (None, Tracking::ProcessGroup(reason)),

@@ -2,7 +2,6 @@
 
 use crate::model::ProcessIdentity;
 use std::io;
-use std::path::Path;
 
 /// What is read of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,16 +96,6 @@ pub(crate) fn may_read_exit(pid: i32) -> bool {
                 .is_some_and(|ids| ids.split_ascii_whitespace().all(|id| id.parse() == Ok(own)))
         })
     })
-}
-
-/// Which cgroup of the v2 hierarchy a process is in, relative to where that is mounted.
-pub(crate) fn cgroup_of(process: &str) -> io::Result<String> {
-    let path = Path::new("/proc").join(process).join("cgroup");
-    let text = std::fs::read_to_string(path)?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .map(str::to_owned)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel has no v2 cgroup hierarchy mounted"))
 }
 
 #[cfg(test)]

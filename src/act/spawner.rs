@@ -14,7 +14,7 @@ pub(crate) use client::{Client, HeldChild, SpawnFailure};
 pub(crate) use protocol::{SpawnRequest, Stage};
 
 use crate::act::sys::{self, SingleThreaded};
-use child::Child;
+use child::{Child, Join};
 use protocol::{REPLY_FDS, REQUEST_LIMIT, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -29,6 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first argument of a process that is to be a spawner. Its standard input is its socket.
 pub(crate) const SUBCOMMAND: &str = "__spawner";
+/// The type of a v2 cgroup file system.
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
 /// Whether `main` began with [`run_if_spawner`], so that running this executable again gives a spawner.
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -108,20 +110,34 @@ fn make(alone: &SingleThreaded, request: SpawnRequest) -> Result<Made, (Stage, E
     let log = rustix::fs::open(&*request.log, flags, Mode::RUSR | Mode::WUSR).map_err(|e| (Stage::Log, e))?;
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| (Stage::Pipes, e))?;
     let (outcome, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| (Stage::Pipes, e))?;
-    let cgroup = request.cgroup.as_deref().and_then(|path| {
+    let cgroup = request.cgroup.clone();
+    let folder = cgroup.as_deref().and_then(|path| {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     });
     let child = Child::new(request, log, hold, report);
-    let (in_cgroup, cloned) = match sys::clone_sibling(alone, cgroup.as_ref().map(AsFd::as_fd), || child.live()) {
-        // The cgroup may not be joined from here, or the kernel cannot do it. What is tracked how is the launcher's
-        // business, so a child outside it is made and said to be so.
-        Err(errno) if cgroup.is_some() && errno != Errno::AGAIN && errno != Errno::NOMEM => {
-            (false, sys::clone_sibling(alone, None, || child.live()))
+    if let Some(folder) = folder.as_ref().filter(|folder| is_v2(folder)) {
+        match sys::clone_sibling(alone, Some(folder.as_fd()), || child.live(None)) {
+            Ok((pid, pidfd)) => return Ok(Made { pid, in_cgroup: true, pidfd, release, outcome }),
+            Err(errno @ (Errno::AGAIN | Errno::NOMEM)) => return Err((Stage::Clone, errno)),
+            // The kernel cannot do it (before 5.7), or not from here.
+            Err(_) => {}
         }
-        cloned => (cgroup.is_some(), cloned),
+    }
+    let (joined, join) = match folder.as_ref().and_then(|folder| Join::new(folder).ok()) {
+        Some((joined, join)) => (Some(joined), Some(join)),
+        None => (None, None),
     };
+    let cloned = sys::clone_sibling(alone, None, || child.live(join.as_ref()));
     let (pid, pidfd) = cloned.map_err(|e| (Stage::Clone, e))?;
+    // What is tracked how is the launcher's business, so a child that could not join is made and said to be so.
+    drop(join);
+    let in_cgroup = joined.is_some_and(|joined| child::has_joined(&joined));
     Ok(Made { pid, in_cgroup, pidfd, release, outcome })
+}
+
+/// Whether a child can be made in it; it must join any other by itself.
+fn is_v2(folder: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(folder).is_ok_and(|system| system.f_type == CGROUP2_MAGIC)
 }
 
 fn reply(socket: BorrowedFd<'_>, made: &Result<Made, (Stage, Errno)>) -> std::io::Result<()> {

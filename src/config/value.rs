@@ -152,7 +152,7 @@ text_value!(PortRange, "string", "Two ports, both included, such as 15000-32767.
 /// Where the cgroups of processes are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupSetting {
-    /// Below the launcher's own cgroup, where a v2 hierarchy is writable.
+    /// Below the launcher's own cgroup, where a v2 hierarchy or a v1 freezer is writable.
     Auto,
     /// Nowhere: processes are tracked by process group.
     Off,
@@ -172,7 +172,12 @@ impl FromStr for CgroupSetting {
     }
 }
 
-text_value!(CgroupSetting, "string", "auto, off, or an absolute path in a cgroup v2 hierarchy.", "auto");
+text_value!(
+    CgroupSetting,
+    "string",
+    "auto, off, or an absolute path in a cgroup v2 hierarchy or a v1 freezer.",
+    "auto"
+);
 
 /// What is logged: a level, or levels by module as `tracing` filters write them.
 #[derive(Debug, Clone, PartialEq, Eq)]

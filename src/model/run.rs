@@ -7,7 +7,8 @@ use super::time::{BootId, Moment};
 use super::units;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,6 +215,11 @@ impl std::fmt::Display for ExitReason {
     }
 }
 
+/// How the names begin of the folders that runs' cgroups are made in, in a v2 hierarchy.
+pub const V2_BASE: &str = "pattern-launcher-";
+/// And in a hierarchy of the v1 freezer, where they are killed in another way.
+pub const FREEZER_BASE: &str = "pattern-launcher-freezer-";
+
 /// What makes a process this one and no other that was given its pid later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
@@ -226,6 +232,15 @@ pub struct ProcessIdentity {
     /// The cgroup that was made for its tree, as a path of the file system; `None` on a machine without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+}
+
+impl ProcessIdentity {
+    /// How its tree is tracked: `cgroup`, `v1-freezer` or `process-group`.
+    pub fn tracking(&self) -> &'static str {
+        let Some(cgroup) = &self.cgroup else { return "process-group" };
+        let base = cgroup.parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
+        if base.is_some_and(|name| name.starts_with(FREEZER_BASE)) { "v1-freezer" } else { "cgroup" }
+    }
 }
 
 /// What is on disk about one lifetime of a process, from before it is executed to the confirmed death of its tree.

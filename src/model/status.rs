@@ -107,7 +107,7 @@ pub struct KeyStatus {
     /// Where its gRPC is: `127.0.0.1:<GRPC_PORT>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// How its tree is tracked and killed: `cgroup` or `process-group`.
+    /// How its tree is tracked and killed: `cgroup`, `v1-freezer` or `process-group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<String>,
     /// The generation that is wished for.

@@ -148,16 +148,11 @@ pub struct RunView {
     pub ports: Ports,
     /// The generation that it runs.
     pub generation: Generation,
-    /// Whether a cgroup tracks its tree; `None` while there is no process.
-    pub in_cgroup: Option<bool>,
+    /// How its tree is tracked; `None` while there is no process.
+    pub tracking: Option<&'static str>,
 }
 
 impl RunView {
-    /// How its tree is tracked: `cgroup` or `process-group`.
-    pub fn tracking(&self) -> Option<String> {
-        self.in_cgroup.map(|cgroup| if cgroup { "cgroup" } else { "process-group" }.to_owned())
-    }
-
     fn of(record: &RunRecord) -> Self {
         Self {
             run: record.run,
@@ -165,7 +160,7 @@ impl RunView {
             started: record.started,
             ports: record.ports,
             generation: record.generation,
-            in_cgroup: Some(record.process.cgroup.is_some()),
+            tracking: Some(record.process.tracking()),
         }
     }
 }
@@ -192,7 +187,7 @@ impl Phase {
                 started: start.since,
                 ports: start.ports,
                 generation: Generation(0),
-                in_cgroup: None,
+                tracking: None,
             }),
             Self::Running(run) => Some(RunView::of(&run.record)),
             Self::Ending(ending) => Some(RunView::of(&ending.record)),

@@ -15,8 +15,8 @@ const LAUNCHER: &str = "HOST_TEST_STATE";
 async fn launcher_that_is_killed() {
     let Some(state) = std::env::var_os(LAUNCHER) else { return };
     let state = Path::new(&state);
-    let rung = if state.join("off").exists() { CgroupChoice::Off } else { CgroupChoice::Auto };
-    let mut world = World::start(state, rung);
+    let rung: usize = std::fs::read_to_string(state.join("rung")).unwrap().parse().unwrap();
+    let mut world = World::start(state, RUNGS[rung].clone());
     let (_, process) = world.run(&Program::shell("runs", "sleep 1000; exit 0")).await;
     let (_, held) = world.held(&Program::shell("held", "sleep 1000")).await;
     println!("pids {} {}", process.pid, held.pid);
@@ -41,11 +41,9 @@ fn launcher(state: &Path) -> (Child, i32, i32) {
 
 #[tokio::test]
 async fn after_a_kill_what_ran_is_adopted_and_what_was_held_is_gone() {
-    for rung in &RUNGS {
+    for (number, rung) in RUNGS.iter().enumerate() {
         let state = tempfile::tempdir().unwrap();
-        if *rung == CgroupChoice::Off {
-            std::fs::write(state.path().join("off"), "").unwrap();
-        }
+        std::fs::write(state.path().join("rung"), number.to_string()).unwrap();
         let (mut first, running, held) = launcher(state.path());
         first.kill().unwrap();
         first.wait().unwrap();
@@ -54,7 +52,7 @@ async fn after_a_kill_what_ran_is_adopted_and_what_was_held_is_gone() {
         let [RestoredRun::Alive(record)] = restored.as_slice() else { panic!("{restored:?}") };
         assert!(record.process.pid == running && lives(running));
         wait_for("the held child to notice", || !lives(held)).await;
-        if let Tracking::Cgroup(base) = world.host.tracking() {
+        if let Tracking::Cgroup(base) | Tracking::V1Freezer(base) = world.host.tracking() {
             let groups = std::fs::read_dir(base).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
             assert_eq!(groups.count(), 1, "the cgroup of the held child is left");
         }

@@ -1,6 +1,8 @@
 //! A host with a state folder of its own, and what is seen of its processes from outside.
 
-use pattern_launcher::act::{CgroupChoice, Host, HostSettings, Loaded, Records, Subreaper, Tracking, clock};
+use pattern_launcher::act::{
+    CgroupChoice, CgroupRung, Host, HostSettings, Loaded, Records, Subreaper, Tracking, clock,
+};
 use pattern_launcher::model::{
     Content, DesiredState, Generation, Instance, Isolation, Key, Origin, PatternName, PatternRevision, Ports,
     ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
@@ -17,8 +19,13 @@ use tokio::sync::mpsc;
 /// Nothing here takes longer on a machine that works, even a busy one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The two ways in which trees are tracked.
-pub(crate) const RUNGS: [CgroupChoice; 2] = [CgroupChoice::Auto, CgroupChoice::Off];
+/// The ways in which trees are tracked and killed.
+pub(crate) const RUNGS: [CgroupChoice; 4] = [
+    CgroupChoice::On(CgroupRung::KillFile),
+    CgroupChoice::On(CgroupRung::FreezeAndLoop),
+    CgroupChoice::On(CgroupRung::V1Freezer),
+    CgroupChoice::Off,
+];
 
 pub(crate) struct World {
     pub(crate) host: Host,
@@ -40,14 +47,23 @@ impl Drop for Swept {
         let deadline = clock::now().after(PATIENCE);
         while base.exists() && !clock::now().reached(deadline) {
             for group in groups() {
-                // Either can come too early; it is tried again.
-                drop(std::fs::write(group.path().join("cgroup.kill"), "1"));
+                // Each can come too early; it is tried again.
+                for pid in members(&group.path()) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+                drop(std::fs::write(group.path().join("freezer.state"), "THAWED"));
                 drop(std::fs::remove_dir(group.path()));
             }
             drop(std::fs::remove_dir(base));
             std::thread::yield_now();
         }
     }
+}
+
+/// The processes in a cgroup.
+pub(crate) fn members(cgroup: &Path) -> Vec<rustix::process::Pid> {
+    let pids = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// What is run, and by what it is known.
@@ -132,7 +148,7 @@ impl World {
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();
         let next = u128::from(uuid_part());
         let swept = Swept(match host.tracking() {
-            Tracking::Cgroup(base) => Some(base.clone()),
+            Tracking::Cgroup(base) | Tracking::V1Freezer(base) => Some(base.clone()),
             Tracking::ProcessGroup(_) => None,
         });
         Self { host, records, loaded, _swept: swept, events, early: VecDeque::new(), next }
@@ -142,8 +158,9 @@ impl World {
     pub(crate) fn on(state: &Path, rung: &CgroupChoice) -> Option<Self> {
         let world = Self::start(state, rung.clone());
         match (world.host.tracking(), rung) {
-            (Tracking::ProcessGroup(reason), CgroupChoice::Auto) => {
-                eprintln!("skipped with a cgroup: {reason}");
+            (Tracking::ProcessGroup(_), CgroupChoice::Off) => Some(world),
+            (Tracking::ProcessGroup(reason), _) => {
+                eprintln!("skipped with {rung:?}: {reason}");
                 None
             }
             _ => Some(world),
@@ -167,7 +184,11 @@ impl World {
     pub(crate) async fn held(&mut self, program: &Program) -> (RunId, ProcessIdentity) {
         let run = self.prepare(program);
         match self.event_of(run).await {
-            Event::Prepared { process, .. } => (run, process),
+            Event::Prepared { process, .. } => {
+                let by_group = matches!(self.host.tracking(), Tracking::ProcessGroup(_));
+                assert_eq!(process.cgroup.is_none(), by_group, "it is not tracked as the others are");
+                (run, process)
+            }
             other => panic!("it was not prepared: {other:?}"),
         }
     }

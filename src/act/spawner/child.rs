@@ -3,7 +3,9 @@
 use super::protocol::{SpawnRequest, Stage};
 use crate::act::sys::{self, CStrings};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::CString;
 
@@ -20,6 +22,35 @@ pub(super) struct Child {
     report: OwnedFd,
 }
 
+/// How a child joins a cgroup that it cannot be made in. It joins by itself: whoever names it by its pid can hit
+/// another, should it die in this moment.
+#[derive(Debug)]
+pub(super) struct Join {
+    procs: OwnedFd,
+    report: OwnedFd,
+}
+
+impl Join {
+    /// For one child. What is read by the spawner comes first.
+    pub(super) fn new(folder: &OwnedFd) -> Result<(OwnedFd, Self), Errno> {
+        let procs = rustix::fs::openat(folder, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let (joined, report) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((joined, Self { procs, report }))
+    }
+
+    /// 0 is the process that writes.
+    fn join(&self) {
+        if rustix::io::write(&self.procs, b"0").is_ok() {
+            let _ = rustix::io::write(&self.report, &[1]);
+        }
+    }
+}
+
+/// Whether a child has joined; waits until it has tried. The spawner has no other end of this pipe any more.
+pub(super) fn has_joined(joined: &OwnedFd) -> bool {
+    rustix::io::retry_on_intr(|| rustix::io::read(joined, &mut [0])).is_ok_and(|read| read == 1)
+}
+
 impl Child {
     /// Makes everything ready. `hold` is read by the child, `report` is written by it.
     pub(super) fn new(request: SpawnRequest, log: OwnedFd, hold: OwnedFd, report: OwnedFd) -> Self {
@@ -28,8 +59,11 @@ impl Child {
         Self { program, arguments, environment, folder, open_files, log, hold, report }
     }
 
-    /// The life of a child up to its exec. When it returns the child is to end.
-    pub(super) fn live(&self) {
+    /// The life of a child up to its exec, which begins with joining a cgroup. When it returns the child is to end.
+    pub(super) fn live(&self, join: Option<&Join>) {
+        if let Some(join) = join {
+            join.join();
+        }
         let (stage, errno) = match self.settle_in() {
             Err(errno) => (Stage::SetUp, errno),
             Ok(()) if !self.released() => return,

@@ -31,7 +31,7 @@ impl Engine {
             started_at_boot_seconds: run.as_ref().map(|run| run.started.since_boot.as_secs_f64()),
             ports,
             address: ports.map(|ports| format!("127.0.0.1:{}", ports.grpc)),
-            tracking: run.as_ref().and_then(RunView::tracking),
+            tracking: run.as_ref().and_then(|run| run.tracking).map(str::to_owned),
             generation: memory.generation,
             observed_generation: observed_generation(entry, run.as_ref()),
             error_count: memory.streak,
