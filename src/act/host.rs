@@ -141,12 +141,9 @@ impl Host {
     pub async fn restore(&self, records: Vec<RunRecord>, damaged: &[String]) -> Vec<RestoredRun> {
         let recorded: BTreeSet<PathBuf> = records.iter().filter_map(|record| record.process.cgroup.clone()).collect();
         let stray = strays(&self.state_dir, &recorded, &damaged.iter().cloned().collect());
-        let verifier = Verifier::new(&self.state_dir, clock::now().boot);
-        let mut restored = Vec::with_capacity(records.len());
-        for record in records {
-            let found = verifier.verify(&record).await;
-            restored.push(self.take_over(record, found));
-        }
+        let verified = Verifier::new(self.state_dir.clone(), clock::now().boot).verify_all(records).await;
+        // Only now: each new task would wake a thread of the runtime, which costs as much as the verifying.
+        let mut restored: Vec<_> = verified.into_iter().map(|(record, found)| self.take_over(record, found)).collect();
         restored.extend(
             sweep(stray)
                 .await

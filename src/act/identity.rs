@@ -1,7 +1,12 @@
 //! What `/proc` says about processes.
 
 use crate::model::ProcessIdentity;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+
+/// The longest `/proc/PID/stat`: 52 numbers of up to 20 digits, and a name of up to 64 bytes. The kernel gives it whole in
+/// one read.
+const STAT_LIMIT: usize = 2048;
 
 /// What is read of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +32,13 @@ pub(crate) struct ProcessStat {
 impl ProcessStat {
     /// Reads about one process. `NotFound` when there is none of this pid.
     pub(crate) fn read(pid: i32) -> io::Result<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|error| {
-            // A process that goes while it is being read.
-            if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
-        })?;
-        Self::parse(&text).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not in the known form")))
+        let mut text = [0; STAT_LIMIT];
+        let read =
+            File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut text)).map_err(|error| {
+                // A process that goes while it is being read.
+                if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
+            })?;
+        Self::parse(&text[..read]).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not in the known form")))
     }
 
     /// Reads the text of the file. The name of the program, which is in parentheses, can contain anything.
