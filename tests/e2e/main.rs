@@ -23,4 +23,5 @@ mod prismctl;
 mod prune;
 mod roots;
 mod scale_alone;
+mod trees;
 mod world;

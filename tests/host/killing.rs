@@ -1,10 +1,12 @@
 //! Whole trees end, whatever they did to get away.
 
-use crate::world::{Program, RUNGS, World, lives, output, processes_with, wait_for};
-use pattern_launcher::act::CgroupChoice;
-use pattern_launcher::model::ExitReason;
+use crate::world::{Program, RUNGS, World, example_program, lives, output, processes_with, wait_for};
+use pattern_launcher::act::{CgroupChoice, clock};
+use pattern_launcher::model::{ExitReason, StopSignal};
 use pattern_launcher::observed::Event;
-use std::path::PathBuf;
+use pattern_launcher::plan::Effect;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A main process and three daemons that double-forked, made sessions of their own and do not listen to SIGTERM. Each
 /// carries `marker` in its command line.
@@ -34,6 +36,37 @@ async fn a_tree_is_killed_whole() {
         world.finish(&program, run, &process).await;
         assert_eq!(processes_with(&marker), Vec::<i32>::new(), "{rung:?}");
     }
+}
+
+#[tokio::test]
+async fn what_grows_while_it_is_killed_is_killed_whole() {
+    for rung in &RUNGS {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        // A copy, so that its processes are told from those of others.
+        let copy = std::fs::canonicalize(state.path()).unwrap().join("hydra");
+        std::fs::copy(example_program("hydra"), &copy).unwrap();
+        // Without a cgroup what forgets its environment as well escapes, as the README says.
+        let args: &[&str] = if *rung == CgroupChoice::Off { &[] } else { &["--bare"] };
+        let program = Program::new("hydra", state.path(), copy.to_str().unwrap(), args);
+        let (run, process) = world.run(&program).await;
+        output(state.path(), &program.key, |text| text.contains("3 heads")).await;
+        world.host.carry_out(Effect::Signal { key: program.key.clone(), run, signal: StopSignal::Term });
+        wait_for("it to grow", || running(&copy) > 6).await;
+        let asked = clock::now();
+        world.finish(&program, run, &process).await;
+        assert_eq!(running(&copy), 0, "{rung:?}");
+        // A second is promised; the rest is for a machine that is busy with other tests.
+        let took = clock::now().since(asked);
+        assert!(took < Duration::from_secs(5), "{rung:?} {took:?}");
+        eprintln!("{rung:?}: killed whole in {took:?}");
+    }
+}
+
+/// How many processes run a program.
+fn running(program: &Path) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    all.filter(|entry| std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program)).count()
 }
 
 #[tokio::test]

@@ -165,21 +165,74 @@ async fn a_spawner_that_dies_is_replaced() {
     let mut world = World::start(state.path(), CgroupChoice::Auto);
     let program = Program::shell("after", "exit 0");
     for _ in 0..3 {
-        let own = std::process::id().to_string();
-        for pid in processes_with("__spawner") {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // A child that is held has the same command line, and no socket.
-            let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-            let is_spawner = descriptors
-                .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-                .any(|link| link.to_string_lossy().starts_with("socket:"));
-            if is_spawner && stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&own)) {
-                kill(pid);
-            }
-        }
+        kill_spawners();
         let (run, _) = world.run(&program).await;
         assert!(matches!(world.event_of(run).await, Event::Exited { exit: ExitReason::Code(0), .. }));
     }
+}
+
+#[tokio::test]
+async fn a_spawner_that_dies_over_its_work_ends_nothing_and_starts_nothing_twice() {
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::start(state.path(), CgroupChoice::Auto);
+    let (_, before) = world.run(&Program::shell("before", "exec sleep 1000")).await;
+    let mut failed = 0;
+    for round in 0..5_usize {
+        let programs: Vec<_> = (0..40)
+            .map(|n| {
+                Program::shell(&format!("flight{n}"), &format!("exec sleep 1{round}{:05}.{n}", std::process::id()))
+            })
+            .collect();
+        let runs: Vec<_> = programs.iter().map(|program| world.prepare(program)).collect();
+        // Some are made, some are asked for, some are waiting.
+        let mut told = vec![world.event_of(runs[round]).await];
+        assert!(kill_spawners() > 0, "no spawner was found");
+        for run in runs.iter().filter(|run| **run != runs[round]) {
+            told.push(world.event_of(*run).await);
+        }
+        for event in told {
+            match event {
+                Event::Prepared { key, run, process } => {
+                    let program = programs.iter().find(|program| program.key == key).unwrap();
+                    world.commit(program, run, &process);
+                    assert!(matches!(world.event_of(run).await, Event::Started { .. }));
+                    // For an instant between two programs it has no command line.
+                    let alike = processes_of(&program.instance.content.launch.pattern.args[1]);
+                    assert!(lives(process.pid) && alike.iter().all(|pid| *pid == process.pid), "{alike:?}");
+                    world.finish(program, run, &process).await;
+                }
+                // What two spawners died over is a failed start, of which nothing is left.
+                Event::StartFailed { .. } => failed += 1,
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+    assert!(failed <= 5, "one death cost {failed} starts");
+    assert!(lives(before.pid), "what ran was ended");
+}
+
+/// The processes that were executed from a script which only executes another program.
+fn processes_of(script: &str) -> Vec<i32> {
+    processes_with(script.trim_start_matches("exec sleep "))
+}
+
+/// Kills the spawners of this process, and says how many there were.
+fn kill_spawners() -> usize {
+    let own = std::process::id().to_string();
+    let mut killed = 0;
+    for pid in processes_with("__spawner") {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // A child that is held has the same command line, and no socket.
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let is_spawner = descriptors
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .any(|link| link.to_string_lossy().starts_with("socket:"));
+        if is_spawner && stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&own)) {
+            kill(pid);
+            killed += 1;
+        }
+    }
+    killed
 }
 
 fn kill(pid: i32) {

@@ -60,6 +60,14 @@ impl Drop for Swept {
     }
 }
 
+/// A program of `examples/`, which the build puts beside the daemon.
+pub(crate) fn example_program(name: &str) -> PathBuf {
+    let daemon = Path::new(env!("CARGO_BIN_EXE_pattern-launcher"));
+    let program = daemon.parent().unwrap().join("examples").join(name);
+    assert!(program.exists(), "{} is not built: cargo build --examples", program.display());
+    program
+}
+
 /// The processes in a cgroup.
 pub(crate) fn members(cgroup: &Path) -> Vec<rustix::process::Pid> {
     let pids = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();

@@ -62,3 +62,46 @@ fn own() -> Option<PathBuf> {
     let within = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(Path::new(mount[1]).join(within))
 }
+
+/// A cgroup of the v1 freezer: a place for a launcher, or for one process that is to stand still. Dropping it thaws and
+/// removes it.
+pub(crate) struct V1Freezer(PathBuf);
+
+impl V1Freezer {
+    /// Makes one; `None` where there is no v1 freezer that can be written.
+    pub(crate) fn create() -> Option<Self> {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/launcher-e2e-{}-{number}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        Some(Self(path))
+    }
+
+    /// Where it is in the file system.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes a process in and holds it still: it does not even die of SIGKILL.
+    pub(crate) fn freeze(&self, pid: i32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(self.0.join("freezer.state"), "FROZEN").unwrap();
+    }
+
+    /// Lets what is held go on.
+    pub(crate) fn thaw(&self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for V1Freezer {
+    fn drop(&mut self) {
+        drop(fs::write(self.0.join("freezer.state"), "THAWED"));
+        let gone = super::within(Duration::from_secs(5), || {
+            remove(&self.0);
+            !self.0.exists()
+        });
+        if !gone {
+            eprintln!("{} cannot be removed", self.0.display());
+        }
+    }
+}
