@@ -134,6 +134,7 @@ impl Launcher {
         reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
+        board.chronicle().go_on(std::mem::take(&mut loaded.events), records.events());
         let metrics = Arc::new(Metrics::new());
         let vitals = vitals(&config, &board, &records, &metrics);
         let http = listener.map(|listener| serve_http(listener, vitals.clone())).transpose()?;
@@ -397,7 +398,7 @@ fn tell_tracking(tracking: &Tracking) {
 
 /// Verifies what the records say and has the host watch what lives.
 async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
-    let LoadedRecords { memories, runs, damaged, notices } = loaded;
+    let LoadedRecords { memories, runs, damaged, notices, events: _ } = loaded;
     for notice in notices {
         tracing::warn!(error = %notice, "records were not as they should be");
     }

@@ -10,20 +10,25 @@
 //!
 //! Both are JSON with a version and a checksum, see `frame.rs`. Both hold secrets: files are `0600`, folders `0700`.
 
+mod events;
 mod frame;
 mod log;
 mod queue;
 mod runs;
 mod writer;
 
+pub use events::{EventLog, Happening};
+
 use crate::error::{Code, Error, Result};
 use crate::model::{BootId, Key, Memory, RunId, RunRecord};
 use log::{MemoryLog, Op};
 use queue::Queue;
 use runs::RunFiles;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use writer::Writer;
@@ -32,12 +37,15 @@ use writer::Writer;
 pub const MEMORY_LOG: &str = "memory.log";
 /// The name of the folder of run records in the state folder.
 pub const RUNS_FOLDER: &str = "runs";
+/// The name of the history of events in the state folder.
+pub const EVENT_LOG: &str = "events.log";
 
 /// The records of one state folder. Dropping it writes what is left, once, and ends the writing thread.
 #[derive(Debug)]
 pub struct Records {
     queue: Arc<Queue>,
     runs: RunFiles,
+    events: Arc<EventLog>,
     _writer: Writer,
 }
 
@@ -52,6 +60,8 @@ pub struct Loaded {
     pub damaged: Vec<(String, Error)>,
     /// What else was not as it should be: worth a log line, blocks nothing.
     pub notices: Vec<Error>,
+    /// What happened under the launchers before this one, oldest first.
+    pub events: Vec<Happening>,
 }
 
 /// Whether what is to be remembered reaches the disk.
@@ -84,9 +94,11 @@ impl Records {
         make_folder(&folder)?;
         let runs = RunFiles::open(&folder, boot, &mut loaded)?;
         let queue = Arc::new(Queue::default());
-        let writer = Writer::start(log, Arc::clone(&queue))
-            .map_err(|error| unavailable("The thread that writes records cannot be started", state_dir, &error))?;
-        Ok((Self { queue, runs, _writer: writer }, loaded))
+        let no_thread = |error| unavailable("The thread that writes records cannot be started", state_dir, &error);
+        let writer = Writer::start(log, Arc::clone(&queue)).map_err(no_thread)?;
+        let (events, earlier) = EventLog::open(&state_dir.join(EVENT_LOG), &mut loaded.notices).map_err(no_thread)?;
+        loaded.events = earlier;
+        Ok((Self { queue, runs, events: Arc::new(events), _writer: writer }, loaded))
     }
 
     /// Remembers this about its key, soon: never blocks on the disk, never fails.
@@ -107,6 +119,11 @@ impl Records {
         answered
             .await
             .unwrap_or_else(|_| Err(Error::new(Code::InternalError, "The thread that writes records is gone")))
+    }
+
+    /// Where what happens is written down.
+    pub fn events(&self) -> Arc<EventLog> {
+        Arc::clone(&self.events)
     }
 
     /// Whether memories reach the disk.
@@ -142,11 +159,21 @@ pub fn load_readonly(state_dir: &Path, boot: BootId) -> Result<Loaded> {
 }
 
 fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| unavailable("The state folder cannot be made", folder, &error))
+    make_private(folder).map_err(|error| unavailable("The state folder cannot be made", folder, &error))
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn open_file(path: &Path, truncate: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(truncate).mode(0o600).open(path)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// The error of a file operation on a record, with what to do about this one.

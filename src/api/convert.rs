@@ -223,7 +223,7 @@ pub(super) fn event(happening: &Happening) -> proto::Event {
     proto::Event {
         process_id: happening.key.as_str().to_owned(),
         run_id: happening.run.map(|run| run.to_string()).unwrap_or_default(),
-        message: happening.message.to_owned(),
+        message: happening.message.clone().into_owned(),
         reason: happening.reason.clone(),
         level: level.to_owned(),
         time: happening.wall.clone(),

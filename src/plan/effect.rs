@@ -4,6 +4,7 @@
 
 use crate::error::Code;
 use crate::model::{Caller, HealthCheck, Instance, Key, Memory, Ports, RunId, RunRecord, StopSignal};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Something to be done.
@@ -124,7 +125,8 @@ pub struct Note {
 }
 
 /// How much a note matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NoteLevel {
     /// The ordinary course of things.
     Info,

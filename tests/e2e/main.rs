@@ -14,6 +14,7 @@ mod drift;
 mod ending;
 mod given;
 mod health;
+mod history;
 mod init_and_schema;
 mod launch_crash_alone;
 mod launched_files;

@@ -5,15 +5,14 @@
 //! that cannot be read is damage: the file is kept aside under another name, the rest is used, and the damage is told.
 
 use super::frame::{self, Unusable};
-use super::unavailable;
+use super::{make_private, open_file, unavailable, with_suffix};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Memory};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// A log shorter than this is never compacted: reading it takes a few milliseconds.
@@ -176,7 +175,7 @@ impl MemoryLog {
     /// open (somebody removed it), what is live is written to a new one.
     fn repair(&mut self) -> io::Result<()> {
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            make_private(folder)?;
         }
         let ours = self.file.metadata()?;
         let reopened = open_file(&self.path, false)?;
@@ -305,16 +304,6 @@ fn set_aside(path: &Path, text: &[u8]) -> io::Result<()> {
     copy.sync_all()
 }
 
-fn open_file(path: &Path, truncate: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(truncate).mode(0o600).open(path)
-}
-
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
 }
