@@ -3,15 +3,17 @@
 //! [`Settings`] is the one list of what can be set, with everything optional; [`Config`] is what the launcher runs
 //! with, with everything decided and checked. Nothing here touches the folders that a configuration names.
 
+mod limits;
 mod settings;
 mod source;
 mod value;
 
+pub use limits::NamespaceLimits;
 pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
-    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot, SizeOrOff,
-    Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot,
+    SizeOrOff, Span, SpanOrOff, VariableName,
 };
 
 use crate::desired::Defaults;
@@ -248,6 +250,7 @@ fn policy(settings: &Settings, production: bool) -> Result<Policy> {
         max_concurrent_starts: within("max_concurrent_starts", starts, 1..=STARTS_LIMIT)? as usize,
         max_unavailable: within("max_unavailable", unavailable, 1..=100_000)? as usize,
         port_range: settings.port_range.map_or(usual.port_range, |range| (range.0, range.1)),
+        ceilings: limits::ceilings(settings.max_processes, settings.namespace_limits.as_deref().unwrap_or_default())?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What things are. No I/O, no clock, no randomness, no logging.
 
 pub mod caller;
+pub mod ceilings;
 pub mod environment;
 pub mod id;
 pub mod instance;
@@ -14,6 +15,7 @@ pub mod time;
 pub mod units;
 
 pub use caller::Caller;
+pub use ceilings::{Ceiling, Ceilings, Load};
 pub use environment::{Environment, expand};
 pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
 pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Supervision};

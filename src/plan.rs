@@ -2,12 +2,14 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod ceilings;
 pub mod decide;
 pub mod effect;
 pub mod ports;
 pub mod verdict;
 
 pub use admission::StartQueue;
+pub use ceilings::{Full, Ledger};
 pub use decide::{Wish, decide};
 pub use effect::{Effect, Note, NoteLevel, PrepareRequest};
 pub use ports::PortTable;

@@ -141,6 +141,7 @@ impl Reconciler {
             resync: None,
             silent: None,
         };
+        desk.board.set_ceilings(&desk.engine.policy().ceilings);
         desk.settle();
         desk.board.set_adopted();
         loop {
@@ -217,6 +218,7 @@ impl Desk {
                     ControlFlow::Continue(())
                 }
                 Request::Retune { policy, resync } => {
+                    self.board.set_ceilings(&policy.ceilings);
                     self.engine.set_policy(policy);
                     self.resync = Some(resync);
                     ControlFlow::Continue(())

@@ -12,6 +12,8 @@ mod program;
 mod world;
 
 #[cfg(test)]
+mod bulkheads;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -1,5 +1,6 @@
 //! The one list of settings. Flags, environment variables, file keys, help texts and the JSON Schema all come from it.
 
+use super::limits::NamespaceLimits;
 use super::value::{
     CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot, SizeOrOff,
     Span, SpanOrOff, VariableName,
@@ -87,6 +88,13 @@ pub struct Settings {
     /// Starts under way at once [default: 64].
     #[arg(long, value_name = "COUNT")]
     pub max_concurrent_starts: Option<u32>,
+    /// Processes that run, start or end at once, in all [default: no end].
+    #[arg(long, value_name = "COUNT")]
+    pub max_processes: Option<u32>,
+    /// What the processes of a namespace may come to together, or of every other namespace where none is named; may be
+    /// given several times. As a flag: namespace=NAME,instances=10,starts=4,cpu=2.0,memory=4Gi,pids=500.
+    #[arg(long, value_name = "LIMITS")]
+    pub namespace_limits: Option<Vec<NamespaceLimits>>,
     /// Instances of one pattern that are replaced at once [default: 1].
     #[arg(long, value_name = "COUNT")]
     pub max_unavailable: Option<u32>,
@@ -137,7 +145,7 @@ impl Settings {
         layered!(upper over lower:
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen isolation profile resync_interval backoff_period
-            max_errors stable_after circuit_retry max_concurrent_starts max_unavailable port_range on_exit
+            max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
             session_reboot inherit_env cpu_limit memory_limit log_format log_level cgroup
         )
     }

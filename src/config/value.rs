@@ -113,6 +113,23 @@ impl FromStr for CoresOrOff {
 
 text_value!(CoresOrOff, ["number", "string"], "A number of cores such as 0.5 or 2.0, or off.", 2.0);
 
+/// A number of things, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountOrOff(pub Option<u64>);
+
+impl FromStr for CountOrOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        or_off(text, |text| match text.parse() {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(format!("'{}' is not a number from 1 on", echo(text))),
+        })
+        .map(Self)
+    }
+}
+
+text_value!(CountOrOff, ["integer", "string"], "A number from 1 on, or off.", 10);
+
 /// Bytes, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeOrOff(pub Option<u64>);

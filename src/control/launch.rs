@@ -4,8 +4,9 @@ use super::{Control, LaunchSpec};
 use crate::act::clock;
 use crate::desired::store::Launch;
 use crate::error::{Code, Error, Result};
-use crate::model::{Caller, Condition, DesiredState, Instance, Key, KeyStatus, Moment, ProcessState};
+use crate::model::{Caller, Condition, DesiredState, Instance, Key, KeyStatus, Load, Moment, ProcessState};
 use crate::observed::Ask;
+use crate::plan::Ledger;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl Control {
     /// What is wrong with `spec` (`INVALID_INSTANCE`, `INVALID_ISOLATION_LEVEL`, `MISSING_NAMESPACE`,
     /// `MISSING_SESSION_ID`, `PATTERN_NOT_FOUND`, `INVALID_MANIFEST`), before anything is written; `STORE_UNAVAILABLE`
     /// when it cannot be written down or the launcher ends; `MAX_ERRORS_EXCEEDED` when its circuit is open or opens;
-    /// `PROCESS_START_FAILED` when it is stopped or suspended, or is terminated meanwhile.
+    /// `PROCESS_START_FAILED` when it is stopped or suspended, or is terminated meanwhile; `RESOURCE_LIMIT_EXCEEDED` when
+    /// it would be more than its namespace or the launcher may have, before anything is written.
     pub async fn launch(&self, spec: &LaunchSpec, by: &Caller) -> Result<Launched> {
         let begun = clock::now();
         let checked = spec.check()?;
@@ -90,6 +92,7 @@ impl Control {
                     Err(error) => return Err(error),
                 }
             }
+            self.has_room(&wanted)?;
             let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
             if launched.created {
                 return self.launched(&wanted, true, spec, begun).await;
@@ -100,6 +103,27 @@ impl Control {
         Err(Error::new(Code::ProcessStartFailed, format!("'{key}' is terminated as fast as it is launched"))
             .with("process_id", key)
             .suggest(format!("find out who terminates it: prismctl events --process-id {}", Error::word(key.as_str()))))
+    }
+
+    /// Whether the ceilings leave room for one more, beside what runs or is on its way to running. Launches at the very
+    /// same moment do not see one another: what is too much of them waits for quota.
+    fn has_room(&self, wanted: &Instance) -> Result<()> {
+        let ceilings = self.board.ceilings();
+        if !ceilings.bound(wanted.key.namespace()) {
+            return Ok(());
+        }
+        let mut ledger = Ledger::default();
+        for status in self.board.statuses() {
+            let counts = match status.state {
+                ProcessState::Starting | ProcessState::Running | ProcessState::Terminating => true,
+                ProcessState::Terminated | ProcessState::Failed | ProcessState::Finished => false,
+            };
+            if let Some(instance) = status.declared.as_ref().filter(|instance| counts && instance.key != wanted.key) {
+                ledger.put(&instance.key, Some(Load::of(&instance.content.supervision.resources)));
+            }
+        }
+        let load = Load::of(&wanted.content.supervision.resources);
+        ledger.room(&wanted.key, load, &ceilings).map_err(|full| full.error(&wanted.key))
     }
 
     async fn launched(&self, wanted: &Instance, created: bool, spec: &LaunchSpec, begun: Moment) -> Result<Launched> {

@@ -1,5 +1,6 @@
 //! The settings that the decision depends on.
 
+use super::ceilings::Ceilings;
 use std::time::Duration;
 
 /// What the configuration says about restarts, circuits, admission and ports.
@@ -19,6 +20,8 @@ pub struct Policy {
     pub max_unavailable: usize,
     /// Where ports come from, both ends included; 15000–32767, outside the ephemeral range.
     pub port_range: (u16, u16),
+    /// What may run at once, in all and by namespace; without an end unless it is set.
+    pub ceilings: Ceilings,
 }
 
 impl Policy {
@@ -45,6 +48,7 @@ impl Default for Policy {
             max_concurrent_starts: 64,
             max_unavailable: 1,
             port_range: (15_000, 32_767),
+            ceilings: Ceilings::default(),
         }
     }
 }

@@ -77,9 +77,8 @@ impl StartQueue {
         if self.holding.len() >= policy.max_concurrent_starts.max(1) {
             return None;
         }
-        let share = policy.starts_per_namespace();
         loop {
-            let namespace = self.next_namespace(share)?;
+            let namespace = self.next_namespace(policy)?;
             let queue = self.queues.get_mut(&namespace)?;
             let next = queue.pop_front();
             if queue.is_empty() {
@@ -98,8 +97,11 @@ impl StartQueue {
     }
 
     /// The namespace after the one that was served last which has keys queued and slots left.
-    fn next_namespace(&self, share: usize) -> Option<String> {
-        let may = |namespace: &&String| self.held_by.get(*namespace).copied().unwrap_or(0) < share;
+    fn next_namespace(&self, policy: &Policy) -> Option<String> {
+        let share = policy.starts_per_namespace();
+        let may = |namespace: &&String| {
+            self.held_by.get(*namespace).copied().unwrap_or(0) < policy.ceilings.starts(namespace, share)
+        };
         let after = match &self.served {
             Some(served) => self
                 .queues
@@ -161,7 +163,7 @@ impl PatternStanding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BootId, Isolation, Namespace, PatternName};
+    use crate::model::{BootId, Ceiling, Ceilings, Isolation, Namespace, PatternName};
     use std::time::Duration;
 
     fn now() -> Moment {
@@ -204,6 +206,27 @@ mod tests {
         assert_eq!(admitted, 3);
         queue.want(&key("calm", "p"));
         assert_eq!(queue.admit(&slots(4), now()), Some(key("calm", "p")));
+    }
+
+    #[test]
+    fn a_namespace_has_no_more_starts_under_way_than_its_ceiling_says() {
+        let starts = |starts| Ceiling { starts: Some(starts), ..Ceiling::default() };
+        let mut policy = slots(64);
+        policy.ceilings =
+            Ceilings { usual: starts(5), named: [("busy".to_owned(), starts(2))].into(), processes: None };
+        let mut queue = StartQueue::default();
+        for n in 0..10 {
+            queue.want(&key("busy", &format!("p{n}")));
+            queue.want(&key("calm", &format!("p{n}")));
+        }
+        let admitted: Vec<Key> = std::iter::from_fn(|| queue.admit(&policy, now())).collect();
+        assert_eq!(admitted.iter().filter(|key| key.namespace() == "busy").count(), 2);
+        assert_eq!(admitted.len(), 7);
+        queue.release(&admitted[0]);
+        assert_eq!(
+            queue.admit(&policy, now()).map(|key| key.namespace().to_owned()),
+            Some(admitted[0].namespace().to_owned())
+        );
     }
 
     #[test]

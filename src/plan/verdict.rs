@@ -1,5 +1,6 @@
 //! What is decided for a key, and why: also when the decision is to do nothing.
 
+use super::ceilings::Full;
 use crate::error::Error;
 use crate::model::{Key, Moment, Suspension};
 use std::fmt;
@@ -182,6 +183,8 @@ pub enum Reason {
     ShuttingDown,
     /// Other starts come first.
     AwaitingSlot,
+    /// What runs takes up all that may; it is looked at again when something of that ends.
+    AwaitingQuota(Full),
     /// It is to be replaced once this other one is healthy.
     AwaitingRollout(Key),
     /// More than half of its pattern's processes fail their health checks, so the cause is elsewhere: this other one is
@@ -229,6 +232,7 @@ impl fmt::Display for Reason {
             Self::Blocked => f.write_str("its record cannot be verified, so nothing is started beside it"),
             Self::ShuttingDown => f.write_str("the launcher is shutting down"),
             Self::AwaitingSlot => f.write_str("waiting for a start slot"),
+            Self::AwaitingQuota(full) => write!(f, "waiting for quota: {full}"),
             Self::AwaitingRollout(key) => write!(f, "waiting until {key} has been replaced and is healthy"),
             Self::HeldByPattern(key) => write!(
                 f,

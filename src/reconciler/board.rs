@@ -5,7 +5,7 @@
 
 use super::chronicle::Chronicle;
 use crate::metrics::Standing;
-use crate::model::{DesiredStatus, Key, KeyStatus, Moment};
+use crate::model::{Ceilings, DesiredStatus, Key, KeyStatus, Moment};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -30,6 +30,7 @@ pub struct Board {
     replaced: Box<[watch::Sender<u64>]>,
     chronicle: Chronicle,
     desired: ArcSwap<DesiredStatus>,
+    ceilings: ArcSwap<Ceilings>,
     adopted: AtomicBool,
     started: Moment,
     /// Milliseconds from the start to the last turn of the loop.
@@ -44,6 +45,7 @@ impl Board {
             replaced: (0..SHARDS).map(|_| watch::Sender::new(0)).collect(),
             chronicle: Chronicle::default(),
             desired: ArcSwap::default(),
+            ceilings: ArcSwap::default(),
             adopted: AtomicBool::new(false),
             started,
             beat: AtomicU64::new(0),
@@ -70,6 +72,16 @@ impl Board {
     /// What happened.
     pub const fn chronicle(&self) -> &Chronicle {
         &self.chronicle
+    }
+
+    /// What may run at once.
+    pub fn ceilings(&self) -> Arc<Ceilings> {
+        self.ceilings.load_full()
+    }
+
+    /// Publishes what may run at once.
+    pub(super) fn set_ceilings(&self, ceilings: &Ceilings) {
+        self.ceilings.store(Arc::new(ceilings.clone()));
     }
 
     /// How the reading of the desired directories went.

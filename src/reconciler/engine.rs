@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::model::{Condition, Key, Moment, Policy, RunId};
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
-use crate::plan::{Action, Effect, PortTable, Reason, StartQueue, Verdict, Wish, decide};
+use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub struct Engine {
     dirty: BTreeSet<Key>,
     wakes: BTreeSet<(Duration, Key)>,
     starts: StartQueue,
+    ledger: Ledger,
     ports: PortTable,
     standings: BTreeMap<String, PatternStanding>,
     /// Records that cannot be verified, by [`Key::file_name`].
@@ -123,6 +124,7 @@ impl Engine {
             dirty: BTreeSet::new(),
             wakes: BTreeSet::new(),
             starts: StartQueue::default(),
+            ledger: Ledger::default(),
             ports,
             standings: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -132,6 +134,11 @@ impl Engine {
             changed: BTreeSet::new(),
             effects: Vec::new(),
         }
+    }
+
+    /// The settings in force.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Takes over other settings, from the next decision on.
@@ -218,7 +225,13 @@ impl Engine {
             self.starts.expire(now);
             while let Some(key) = self.starts.admit(&self.policy, now) {
                 let mark = self.effects.len();
-                self.start(&key, now, dice);
+                // Others that were admitted since it was decided may have taken what was left.
+                if self.room(&key).is_ok() {
+                    self.start(&key, now, dice);
+                } else {
+                    self.starts.release(&key);
+                    self.dirty.insert(key.clone());
+                }
                 self.settle_books(&key, mark);
             }
             if self.dirty.is_empty() {
@@ -242,9 +255,10 @@ impl Engine {
         let mark = self.effects.len();
         let mut verdict = decide(self.wish(entry.claim), &entry.observed, &self.policy, now);
         if verdict.action == Action::Launch {
-            self.starts.want(key);
+            self.want(key, &mut verdict);
         } else {
             self.starts.unwant(key);
+            self.ledger.leave(key);
         }
         if let Err(reason) = self.admit(key, verdict.action) {
             verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(reason) };
@@ -297,6 +311,7 @@ impl Engine {
     /// before what is done about it.
     fn settle_books(&mut self, key: &Key, mark: usize) {
         self.stand(key);
+        self.occupy(key);
         if let Some(entry) = self.entries.get_mut(key)
             && std::mem::take(&mut entry.memory_changed)
             && entry.claim != Claim::Unclaimed

@@ -113,6 +113,23 @@ impl World {
         for (key, count) in live.iter().filter(|(_, count)| **count > 1) {
             found.push(("S1", format!("{key} has {count} processes")));
         }
+        let ceilings = self.engine.as_ref().map(|engine| &engine.policy().ceilings);
+        // Starts keep to the ceilings; what runs already is left when they are lowered, which only a test does.
+        if let Some(ceilings) = ceilings.filter(|ceilings| **ceilings == self.policy.ceilings) {
+            let mut of_namespace: BTreeMap<&str, u64> = BTreeMap::new();
+            for key in live.keys() {
+                *of_namespace.entry(key.namespace()).or_default() += 1;
+            }
+            let all: u64 = of_namespace.values().sum();
+            if ceilings.processes.is_some_and(|most| all > most) {
+                found.push(("ceiling", format!("{all} processes run")));
+            }
+            for (namespace, count) in of_namespace {
+                if ceilings.of(namespace).instances.is_some_and(|most| count > most) {
+                    found.push(("ceiling", format!("{count} processes of '{namespace}' run")));
+                }
+            }
+        }
         if let Some(engine) = &self.engine {
             for key in &self.touched {
                 let Some(status) = engine.status(key, self.now) else {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "what the machine lacks, and what a failed daemon logged, is told to people")]
 
 mod api;
+mod ceilings;
 mod check_and_plan;
 mod circuit;
 mod clients;

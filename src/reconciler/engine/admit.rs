@@ -1,11 +1,11 @@
-//! Who has to wait for others: replacements and health restarts of one pattern.
+//! Who has to wait for others: replacements and health restarts of one pattern, and starts where a ceiling is reached.
 
 use super::{Claim, Engine, Entry};
-use crate::model::{DesiredState, Key, Rollout};
+use crate::model::{DesiredState, Key, Load, Rollout};
 use crate::observed::Phase;
 use crate::plan::admission::PatternStanding;
 use crate::plan::decide::drift;
-use crate::plan::{Action, Drift, Reason, StopCause};
+use crate::plan::{Action, Drift, Full, Reason, StopCause, Verdict};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -34,6 +34,41 @@ impl Engine {
             | Action::Forget
             | Action::Resume
             | Action::Expire => Ok(()),
+        }
+    }
+
+    /// Queues a key for its start, unless a ceiling is in its way: then it waits until something of that ends.
+    pub(super) fn want(&mut self, key: &Key, verdict: &mut Verdict) {
+        match self.room(key) {
+            Ok(()) => {
+                self.ledger.leave(key);
+                self.starts.want(key);
+            }
+            Err(full) => {
+                self.ledger.wait(key, &full);
+                self.starts.unwant(key);
+                *verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(Reason::AwaitingQuota(full)) };
+            }
+        }
+    }
+
+    /// Whether the ceilings leave room for the start of a key.
+    pub(super) fn room(&self, key: &Key) -> Result<(), Full> {
+        let Some(entry) = self.entries.get(key) else { return Ok(()) };
+        let resources = &entry.observed.memory.instance.content.supervision.resources;
+        self.ledger.room(key, Load::of(resources), &self.policy.ceilings)
+    }
+
+    /// Brings what a key takes up of the ceilings up to date, and has those looked at that wait for it.
+    pub(super) fn occupy(&mut self, key: &Key) {
+        let resources = self.entries.get(key).and_then(|entry| match &entry.observed.phase {
+            Phase::Idle => None,
+            Phase::Starting(start) => Some(&start.instance.content.supervision.resources),
+            Phase::Running(run) => Some(&run.record.supervision.resources),
+            Phase::Ending(ending) => Some(&ending.record.supervision.resources),
+        });
+        if self.ledger.put(key, resources.map(Load::of)) {
+            self.dirty.extend(self.ledger.waiting_for(key.namespace()).cloned());
         }
     }
 

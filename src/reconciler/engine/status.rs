@@ -16,7 +16,9 @@ impl Engine {
         let run = entry.observed.phase.view();
         let ports: Option<Ports> = run.as_ref().map(|run| run.ports).or(memory.ports);
         let declared = (entry.claim == Claim::Declared).then_some(&memory.instance);
-        let failure = entry.observed.blocked.as_ref().or(memory.last_error.as_ref());
+        let no_room =
+            if let Reason::AwaitingQuota(full) = &entry.verdict.reason { Some(full.error(key)) } else { None };
+        let failure = entry.observed.blocked.as_ref().or(no_room.as_ref()).or(memory.last_error.as_ref());
         Some(KeyStatus {
             process_id: key.clone(),
             pattern_name: memory.instance.pattern.as_str().to_owned(),
@@ -91,6 +93,9 @@ impl Engine {
         }
         if let reason @ Reason::HeldByPattern(_) = &entry.verdict.reason {
             add("HealthRestartHeld", reason.to_string());
+        }
+        if let reason @ Reason::AwaitingQuota(_) = &entry.verdict.reason {
+            add("WaitingForQuota", reason.to_string());
         }
         all
     }
