@@ -23,6 +23,7 @@ mod shared;
 mod sweep;
 mod sys;
 mod tree;
+mod turns;
 
 pub use cgroup::CgroupRung;
 pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};

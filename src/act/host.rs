@@ -212,7 +212,7 @@ impl Host {
         let shared = Arc::clone(&self.shared);
         drop(self.shared.tasks.spawn(async move {
             let records = Arc::clone(&shared.records);
-            let aside = shared.blocking(move || records.abandon_runs(&file_name, except)).await;
+            let aside = shared.blocking("", move || records.abandon_runs(&file_name, except)).await;
             if let Err(error) = aside {
                 tracing::error!(%error, "a record that was given up could not be set aside; it blocks its key again after a restart");
             }

@@ -223,7 +223,7 @@ async fn obey(run: &Run, alive: Option<&Watched>, orders: Orders, killing: &mut 
 async fn write_again(run: &Run, record: Option<Box<RunRecord>>) {
     let Some(record) = record else { return };
     let records = Arc::clone(&run.shared.records);
-    if let Err(error) = run.shared.blocking(move || records.save_run(&record)).await {
+    if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
         Shared::note_failure(run.id, "the record of a run could not be written again", &error);
     }
 }
@@ -252,7 +252,7 @@ pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
     // A memory that cannot be written is tried again by itself, and is visible in the health of the records.
     drop(records.flush().await);
     run.shared
-        .blocking(move || {
+        .blocking(run.key.namespace(), move || {
             if let Err(error) = records.drop_run(&key, id) {
                 Shared::note_failure(id, "the record of a run could not be removed", &error);
             }

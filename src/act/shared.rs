@@ -6,18 +6,15 @@ use super::mailbox::Mailbox;
 use super::prepare::Surroundings;
 use super::records::Records;
 use super::spawner::Client;
+use super::turns::Turns;
 use crate::error::Error;
 use crate::model::RunId;
 use crate::observed::Event;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Calls that may block and are under way at once. They take tens of microseconds each unless a disk is sick; a
-/// thousand runs that start together must not become a thousand threads.
-const BLOCKING_LIMIT: usize = 8;
 
 /// What the tasks of all runs share.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     events: mpsc::Sender<Event>,
     mailboxes: Mutex<HashMap<RunId, Arc<Mailbox>>>,
-    blocking: Semaphore,
+    turns: Turns,
 }
 
 impl Shared {
@@ -60,7 +57,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             events,
             mailboxes: Mutex::default(),
-            blocking: Semaphore::new(BLOCKING_LIMIT),
+            turns: Turns::default(),
         }
     }
 
@@ -74,10 +71,13 @@ impl Shared {
         }
     }
 
-    /// Does what may block, away from the loop.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        // The semaphore is never closed.
-        let _permit = self.blocking.acquire().await.ok();
+    /// Does what may block, away from the loop, in the turn of a namespace.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let _turn = self.turns.take(namespace).await;
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {

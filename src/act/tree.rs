@@ -69,11 +69,11 @@ impl Tree {
     }
 
     /// Kills what can be found of it, main process included, without waiting for its end.
-    pub(crate) async fn kill(&self, shared: &Shared) -> io::Result<()> {
+    pub(crate) async fn kill(&self, namespace: &str, shared: &Shared) -> io::Result<()> {
         match self {
             Self::Cgroup(cgroup) => {
                 let cgroup = cgroup.clone();
-                shared.blocking(move || cgroup.kill()).await
+                shared.blocking(namespace, move || cgroup.kill()).await
             }
             Self::Group(group) => group.kill(&shared.census).await,
         }

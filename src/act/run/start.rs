@@ -51,7 +51,8 @@ async fn fail(run: &Run, error: Error) {
 
 async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
     let surroundings = Arc::clone(&run.shared.surroundings);
-    let Ready { spawn, cgroup, paths } = run.shared.blocking(move || prepare(&surroundings, &request)).await?;
+    let Ready { spawn, cgroup, paths } =
+        run.shared.blocking(run.key.namespace(), move || prepare(&surroundings, &request)).await?;
     let HeldChild { pid, pidfd, release, outcome, in_cgroup } = match run.shared.spawner.spawn(spawn).await {
         Ok(child) => child,
         Err(failure) => {
@@ -116,7 +117,7 @@ async fn hold(run: Run, held: Held) {
 /// Writes the record, and only then releases the child.
 async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
     let records = Arc::clone(&run.shared.records);
-    if let Err(error) = run.shared.blocking(move || records.save_run(&record)).await {
+    if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
         end(&run, held).await;
         return fail(&run, error).await;
     }
@@ -190,7 +191,7 @@ async fn bury(run: &Run, watched: Watched) -> Option<RunCgroup> {
 
 async fn remove(run: &Run, cgroup: Option<RunCgroup>) {
     let Some(cgroup) = cgroup else { return };
-    if let Err(error) = run.shared.blocking(move || cgroup.remove()).await {
+    if let Err(error) = run.shared.blocking(run.key.namespace(), move || cgroup.remove()).await {
         // It is empty, and the next launcher removes what is.
         tracing::debug!(run = %run.id, %error, "the cgroup of a run could not be removed");
     }

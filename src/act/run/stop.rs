@@ -49,7 +49,7 @@ impl Killing {
     pub(super) async fn again(&mut self, run: &Run, main: &ProcessIdentity, tree: &Tree) {
         let Some(begun) = self.begun else { return };
         self.times = self.times.saturating_add(1);
-        let killed = tree.kill(&run.shared).await;
+        let killed = tree.kill(run.key.namespace(), &run.shared).await;
         let due = STUCK_AFTER + STUCK_EVERY * self.reports;
         if clock::now().since(begun) >= due {
             self.reports = self.reports.saturating_add(1);
