@@ -9,7 +9,7 @@ LIBRARY_EXAMPLES := basic_launch embedded_launcher isolation_levels metrics_moni
 # cargo-nextest where it is installed: quicker, and its groups keep the heavy tests apart.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: build run samples test test-short test-coverage examples fmt lint bench dev ci
+.PHONY: build run samples test chaos test-short test-coverage examples fmt lint bench dev ci
 
 ## build: the daemon, and the program of the sample pattern where its manifest looks for it
 build:
@@ -38,6 +38,11 @@ ifdef NEXTEST
 else
 	$(CARGO) test --all-features
 endif
+
+## chaos: kills the daemon and its spawner a thousand times among a hundred instances; CHAOS_SEED repeats a run
+chaos:
+	$(CARGO) build --examples
+	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(CARGO) test --all-features --test e2e chaos_alone -- --nocapture
 
 ## test-short: what needs no daemon: a few seconds
 test-short:

@@ -1,6 +1,7 @@
 //! `kill -9` of the daemon while two hundred launches are being made by many callers, at a different moment each round.
 
 use crate::world::api::{Client, tenant};
+use crate::world::dice::Dice;
 use crate::world::wait::{SOON, pause, wait_up_to};
 use crate::world::{Daemon, World, wait_for};
 use pattern_launcher::api::proto::{LaunchResponse, ListPatternsRequest, TerminateRequest};
@@ -17,19 +18,6 @@ const CALLERS: [usize; 6] = [8, 64, 200, 16, 64, 100];
 const CONNECTIONS: usize = 8;
 /// Names the moments again that a run of this test printed.
 const SEED: &str = "LAUNCH_CRASH_SEED";
-
-/// Numbers that a seed decides (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 fn id(number: usize) -> String {
     format!("ns:n{number}:sleeper")
@@ -143,9 +131,7 @@ fn terminate_all(world: &World, client: &Client, keys: &BTreeSet<String>) {
 
 #[test]
 fn what_was_answered_before_the_launcher_was_killed_runs_once_afterwards() {
-    let seed = std::env::var(SEED).map_or_else(|_| u64::from(std::process::id()), |seed| seed.parse().unwrap());
-    eprintln!("the moments are those of {SEED}={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::of_variable(SEED);
     let world = World::for_instances(u16::try_from(LAUNCHES).unwrap());
     let launch = world.launch();
     for (round, callers) in CALLERS.into_iter().enumerate() {

@@ -7,6 +7,7 @@
 
 mod api;
 mod ceilings;
+mod chaos_alone;
 mod check_and_plan;
 mod circuit;
 mod clients;

@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod cgroup;
 pub(crate) mod command;
 pub(crate) mod daemon;
+pub(crate) mod dice;
 pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod prismctl;
