@@ -6,7 +6,7 @@ use super::ports;
 use super::spawner::{SpawnFailure, SpawnRequest};
 use crate::error::{Code, Error};
 use crate::model::{Environment, Key, expand};
-use crate::observed::PortKind;
+use crate::observed::{Fault, PortKind};
 use crate::plan::PrepareRequest;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -63,8 +63,8 @@ pub(crate) enum Refusal {
         /// The stranger, where it can be found out.
         holder: Option<i32>,
     },
-    /// Something else.
-    Failed(Error),
+    /// Something else, and who is to blame.
+    Failed(Error, Fault),
 }
 
 /// Gets a start ready. Reads files and asks the kernel, so it belongs on a thread that may block.
@@ -76,9 +76,11 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
     let environment = Environment::of(&surroundings.inherited_env, &request.instance, request.ports, request.run);
     let folder = std::path::absolute(&pattern.folder).map_err(|cause| {
         let error = Error::new(Code::ProcessStartFailed, "The pattern's folder cannot be named").caused_by(&cause);
-        Refusal::Failed(error.with("process_id", &request.key).suggest("give --patterns-dir as an absolute path"))
+        let error = error.with("process_id", &request.key).suggest("give --patterns-dir as an absolute path");
+        Refusal::Failed(error, Fault::Launcher)
     })?;
-    let program = locate(pattern, &folder, environment.0.get("PATH").map(String::as_str)).map_err(Refusal::Failed)?;
+    let program = locate(pattern, &folder, environment.0.get("PATH").map(String::as_str))
+        .map_err(|error| Refusal::Failed(error, Fault::Instance))?;
     let log = surroundings.log_dir.join(format!("{}.log", request.key.file_name()));
     let arguments = std::iter::once(pattern.executable.clone())
         .chain(pattern.args.iter().map(|argument| expand(argument, &environment)))
@@ -106,24 +108,23 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
 
 fn make_cgroup(base: &Base, request: &PrepareRequest) -> Result<RunCgroup, Refusal> {
     base.create(&request.key, request.run).map_err(|cause| {
-        let error = Error::new(Code::ProcessStartFailed, "The cgroup of the process cannot be made");
-        Refusal::Failed(
-            error.with("process_id", &request.key).with("cgroup", base.path().display()).caused_by(&cause).suggest(
-                format!("check cgroup.max.descendants above {} and who may write there", base.path().display()),
-            ),
-        )
+        let folder = base.path().display().to_string();
+        let error = Error::new(Code::ProcessStartFailed, "The cgroup of the process cannot be made")
+            .with("process_id", &request.key)
+            .with("cgroup", &folder)
+            .caused_by(&cause)
+            .suggest(format!("check cgroup.max.descendants above {folder} and who may write there"));
+        Refusal::Failed(error, Fault::Launcher)
     })
 }
 
 /// The error names the variable, never its value.
 fn c_string(key: &Key, what: &str, bytes: Vec<u8>) -> Result<CString, Refusal> {
     CString::new(bytes).map_err(|_| {
-        let error = Error::new(Code::ProcessStartFailed, "A process cannot be given a value that contains a zero byte");
-        Refusal::Failed(
-            error
-                .with("process_id", key)
-                .with("value", what)
-                .suggest(format!("write {what} without \\0, for example in base64")),
-        )
+        let error = Error::new(Code::ProcessStartFailed, "A process cannot be given a value that contains a zero byte")
+            .with("process_id", key)
+            .with("value", what)
+            .suggest(format!("write {what} without \\0, for example in base64"));
+        Refusal::Failed(error, Fault::Instance)
     })
 }

@@ -36,6 +36,8 @@ pub enum Event {
         run: RunId,
         /// Why.
         error: Error,
+        /// Who is to blame.
+        fault: Fault,
     },
     /// A stranger listens on a port of the run; nothing was started.
     PortTaken {
@@ -84,6 +86,17 @@ pub enum Event {
         /// With what result.
         outcome: ProbeOutcome,
     },
+}
+
+/// Who is to blame for a start that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The instance: its executable, its folder, its arguments. It counts as a failure of the instance.
+    Instance,
+    /// The launcher or its machine, which lacked what every start needs: room for a record or a log, descriptors,
+    /// processes, memory. The start is tried again, and counts as nothing: a full disk must not open the circuit of
+    /// everything that happens to start meanwhile.
+    Launcher,
 }
 
 /// Which of the two ports.

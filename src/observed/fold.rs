@@ -8,6 +8,7 @@ use crate::model::{
 };
 use crate::plan::backoff;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What became of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,18 @@ pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment,
     memory.circuit = Circuit::Open { retry_at, failed_trials };
     memory.not_before = None;
     AfterFailure::CircuitOpened
+}
+
+/// Between two attempts at a start that the launcher could not carry out: what it lacked is noticed to be there again
+/// within moments, and a disk that is full is not hammered by everything that waits for it.
+const PUT_OFF: Duration = Duration::from_secs(1);
+
+/// A start that failed through no fault of the instance comes later, never before the delay of its streak; streak and
+/// circuit stay as they are.
+pub fn put_off(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) {
+    memory.last_error = Some(error.clone());
+    let delay = backoff::base_delay(memory.streak, policy).max(PUT_OFF);
+    memory.not_before = Some(now.after(backoff::with_jitter(delay, jitter)));
 }
 
 /// Whether the restart policy takes this exit for the end.

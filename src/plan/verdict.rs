@@ -206,6 +206,9 @@ impl fmt::Display for Reason {
             Self::Starting => f.write_str("it runs as declared and has not been healthy yet"),
             Self::Unproven => f.write_str("it runs as declared; its health check was changed and has not held since"),
             Self::Missing => f.write_str("it is declared and nothing of it runs"),
+            Self::Backoff { streak: 0, left } => {
+                write!(f, "the launcher could not start it; trying again in {}", seconds(*left))
+            }
             Self::Backoff { streak: 1, left } => write!(f, "restarting in {}", seconds(*left)),
             Self::Backoff { streak, left } => {
                 write!(f, "waiting {} after {streak} failures in a row", seconds(*left))

@@ -13,4 +13,6 @@ pub struct Disk {
     pub runs: BTreeMap<(Key, RunId), RunRecord>,
     /// What is declared, as the desired side would read it.
     pub declared: BTreeMap<Key, Arc<Instance>>,
+    /// No run can be recorded.
+    pub is_full: bool,
 }

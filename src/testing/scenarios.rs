@@ -312,6 +312,31 @@ fn s12_a_key_whose_record_cannot_be_verified_is_never_reported_as_terminated() {
 }
 
 #[test]
+fn what_the_launcher_lacks_is_no_failure_of_what_it_cannot_start() {
+    let mut world = world(16, Settings::default());
+    let (once, always) = (instance("once", "t", 1, 1), instance("p", "t", 1, 1));
+    let mut never = once.clone();
+    never.content.supervision.restart = RestartPolicy::Never;
+    world.declare(Arc::new(always.clone()));
+    world.run_for(MINUTE);
+    world.disk.is_full = true;
+    world.kill_child(&always.key);
+    world.declare(Arc::new(never.clone()));
+    world.run_for(10 * MINUTE);
+    for (key, failures) in [(&always.key, 1), (&never.key, 0)] {
+        let status = world.status(key).expect("known");
+        assert_eq!((status.state, status.error_count, status.circuit_open), (ProcessState::Starting, failures, false));
+        let told = status.last_error.expect("told");
+        assert!(told.contains("STORE_UNAVAILABLE"), "{told}");
+        assert_eq!(world.pids().get(key), None);
+    }
+    world.disk.is_full = false;
+    world.run_for(Duration::from_secs(10));
+    assert!([&always.key, &never.key].iter().all(|key| world.pids().contains_key(*key)));
+    assert_at_rest(&mut world);
+}
+
+#[test]
 fn l4_starts_that_never_become_healthy_hold_up_nobody() {
     let mut world = World::new(15, Policy { max_concurrent_starts: 1, ..Policy::default() }, Settings::default());
     world.start_launcher();

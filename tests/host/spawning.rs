@@ -195,7 +195,8 @@ async fn a_spawner_that_dies_over_its_work_ends_nothing_and_starts_nothing_twice
                 Event::Prepared { key, run, process } => {
                     let program = programs.iter().find(|program| program.key == key).unwrap();
                     world.commit(program, run, &process);
-                    assert!(matches!(world.event_of(run).await, Event::Started { .. }));
+                    let event = world.event_of(run).await;
+                    assert!(matches!(event, Event::Started { .. }), "{event:?}");
                     // For an instant between two programs it has no command line.
                     let alike = processes_of(&program.instance.content.launch.pattern.args[1]);
                     assert!(lives(process.pid) && alike.iter().all(|pid| *pid == process.pid), "{alike:?}");
@@ -216,23 +217,20 @@ fn processes_of(script: &str) -> Vec<i32> {
     processes_with(script.trim_start_matches("exec sleep "))
 }
 
-/// Kills the spawners of this process, and says how many there were.
+/// Kills the spawner of this process, and says how many there were. The children that it has made look like it until they
+/// are executed, but are younger.
 fn kill_spawners() -> usize {
     let own = std::process::id().to_string();
-    let mut killed = 0;
-    for pid in processes_with("__spawner") {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // A child that is held has the same command line, and no socket.
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let is_spawner = descriptors
-            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-            .any(|link| link.to_string_lossy().starts_with("socket:"));
-        if is_spawner && stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&own)) {
-            kill(pid);
-            killed += 1;
-        }
+    let begun = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+        (fields[1] == own).then(|| (fields[19].parse::<u64>().unwrap(), pid))
+    };
+    let oldest = processes_with("__spawner").into_iter().filter_map(begun).min();
+    if let Some((_, pid)) = oldest {
+        kill(pid);
     }
-    killed
+    usize::from(oldest.is_some())
 }
 
 fn kill(pid: i32) {

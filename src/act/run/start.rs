@@ -11,7 +11,7 @@ use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
 use crate::act::tree::{Group, SessionProof, Tree};
 use crate::error::{Code, Error};
 use crate::model::{ProcessIdentity, RunRecord};
-use crate::observed::Event;
+use crate::observed::{Event, Fault};
 use crate::plan::PrepareRequest;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -41,12 +41,12 @@ pub(crate) async fn begin(run: Run, request: PrepareRequest) {
         Err(Refusal::PortTaken { port, holder }) => {
             run.shared.report(Event::PortTaken { key: run.key.clone(), run: run.id, port, holder }).await;
         }
-        Err(Refusal::Failed(error)) => fail(&run, error).await,
+        Err(Refusal::Failed(error, fault)) => fail(&run, error, fault).await,
     }
 }
 
-async fn fail(run: &Run, error: Error) {
-    run.shared.report(Event::StartFailed { key: run.key.clone(), run: run.id, error }).await;
+async fn fail(run: &Run, error: Error, fault: Fault) {
+    run.shared.report(Event::StartFailed { key: run.key.clone(), run: run.id, error, fault }).await;
 }
 
 async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
@@ -57,7 +57,7 @@ async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
         Ok(child) => child,
         Err(failure) => {
             remove(run, cgroup).await;
-            return Err(Refusal::Failed(paths.error(&run.key, failure)));
+            return Err(Refusal::Failed(paths.error(&run.key, failure), failure.fault()));
         }
     };
     let cgroup = match cgroup {
@@ -74,7 +74,8 @@ async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
             // The child exits as its release has been dropped; who it was cannot be said, so it is left to a reaper.
             run.shared.known.abandon(pid);
             let errno = Errno::from_io_error(&cause).unwrap_or(Errno::IO);
-            Refusal::Failed(paths.error(&run.key, SpawnFailure { stage: Stage::HandOver, errno }))
+            let failure = SpawnFailure { stage: Stage::HandOver, errno };
+            Refusal::Failed(paths.error(&run.key, failure), failure.fault())
         })
 }
 
@@ -101,13 +102,13 @@ async fn hold(run: Run, held: Held) {
                 commit(run, held, record, rest).await;
             } else {
                 end(&run, held).await;
-                fail(&run, let_go(&run)).await;
+                fail(&run, let_go(&run), Fault::Instance).await;
             }
         },
         // Cancel-safe: an end stays readable.
         () = held.watched.ended() => {
             end(&run, held).await;
-            fail(&run, ended_early(&run)).await;
+            fail(&run, ended_early(&run), Fault::Instance).await;
         }
         // Cancel-safe: a token.
         () = run.shared.leave.cancelled() => end(&run, held).await,
@@ -119,7 +120,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
     let records = Arc::clone(&run.shared.records);
     if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
         end(&run, held).await;
-        return fail(&run, error).await;
+        return fail(&run, error, Fault::Launcher).await;
     }
     let Held { watched, release, outcome, paths } = held;
     let released = rustix::io::retry_on_intr(|| rustix::io::write(&release, &[1]));
@@ -127,21 +128,21 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
     let failure = match released {
         Ok(_) => tokio::select! {
             // Dropped only when everything is.
-            failure = exec_failure(&run, &watched, outcome) => failure.map(|failure| paths.error(&run.key, failure)),
+            failure = exec_failure(&run, &watched, outcome) => failure.map(|failure| (paths.error(&run.key, failure), failure.fault())),
             // Cancel-safe: a token. The record is written, so that the next launcher finds what becomes of it.
             () = run.shared.leave.cancelled() => return,
         },
-        Err(_) => Some(ended_early(&run)),
+        Err(_) => Some((ended_early(&run), Fault::Instance)),
     };
     match failure {
         None => {
             run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
             look_after(run, watched, rest).await;
         }
-        Some(error) => {
+        Some((error, fault)) => {
             let cgroup = bury(&run, watched).await;
             forget(&run, cgroup).await;
-            fail(&run, error).await;
+            fail(&run, error, fault).await;
         }
     }
 }

@@ -4,6 +4,7 @@ use super::protocol::{REPLY_FDS, REPLY_LEN, Reply, SpawnRequest, Stage};
 use super::{SUBCOMMAND, plain, was_entered};
 use crate::act::known::KnownPids;
 use crate::error::{Code, Error, Result};
+use crate::observed::Fault;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -45,6 +46,18 @@ pub(crate) struct SpawnFailure {
     pub(crate) stage: Stage,
     /// The kernel's reason.
     pub(crate) errno: Errno,
+}
+
+impl SpawnFailure {
+    /// Who is to blame: the launcher where it lacks what every start needs.
+    pub(crate) const fn fault(self) -> Fault {
+        match (self.stage, self.errno) {
+            (_, Errno::TOOBIG) => Fault::Instance,
+            (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)
+            | (Stage::Request | Stage::Log | Stage::Pipes | Stage::Clone | Stage::HandOver, _) => Fault::Launcher,
+            (Stage::SetUp | Stage::Folder | Stage::Exec, _) => Fault::Instance,
+        }
+    }
 }
 
 type Answer = std::result::Result<HeldChild, SpawnFailure>;

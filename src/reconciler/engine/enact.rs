@@ -217,6 +217,19 @@ impl Engine {
         self.changed.insert(key.clone());
     }
 
+    /// A start that the launcher could not carry out is tried again after a while, and counts as nothing.
+    pub(super) fn put_off(&mut self, key: &Key, error: &Error, now: Moment, dice: &mut dyn Dice) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let memory = &mut entry.observed.memory;
+        let told = memory.last_error.as_ref() == Some(error);
+        fold::put_off(memory, error, &self.policy, now, dice.jitter());
+        entry.memory_changed = true;
+        if !told {
+            self.note(NoteLevel::Warn, key, None, "start put off", error.to_string());
+        }
+        self.changed.insert(key.clone());
+    }
+
     /// Takes an exit that the restart policy accepts for the end.
     pub(super) fn finish(&mut self, key: &Key, finished: Finished, error: Option<Error>) {
         let Some(entry) = self.entries.get_mut(key) else { return };

@@ -3,7 +3,7 @@
 use super::{Claim, Dice, Engine};
 use crate::error::{Code, Error};
 use crate::model::{Circuit, ExitReason, Finished, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord};
-use crate::observed::{Ending, Event, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
+use crate::observed::{Ending, Event, Fault, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
 use crate::plan::decide::drift;
 use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason, StopCause};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ impl Engine {
                 self.on_started(&key, run, now, dice);
                 self.touch(&key, mark);
             }
-            Event::StartFailed { key, run, error } => {
-                self.on_start_failed(&key, run, &error, now, dice);
+            Event::StartFailed { key, run, error, fault } => {
+                self.on_start_failed(&key, run, &error, fault, now, dice);
                 self.touch(&key, mark);
             }
             Event::PortTaken { key, run, port, holder } => {
@@ -145,7 +145,15 @@ impl Engine {
         self.entries.get_mut(key)?.doomed.take_if(|(doomed, _)| *doomed == run)
     }
 
-    fn on_start_failed(&mut self, key: &Key, run: RunId, error: &Error, now: Moment, dice: &mut dyn Dice) {
+    fn on_start_failed(
+        &mut self,
+        key: &Key,
+        run: RunId,
+        error: &Error,
+        fault: Fault,
+        now: Moment,
+        dice: &mut dyn Dice,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Phase::Starting(start) = &entry.observed.phase else { return };
         if start.run != run {
@@ -154,9 +162,13 @@ impl Engine {
         // A start that is no longer wanted has failed at nothing.
         let doomed = entry.doomed.take_if(|(doomed, _)| *doomed == run).is_some();
         let discarded = doomed || matches!(start.stage, Stage::Discarding);
-        if !discarded {
-            entry.observed.memory.ended = Some(run);
-            self.fail(key, error, now, dice);
+        match fault {
+            _ if discarded => {}
+            Fault::Instance => {
+                entry.observed.memory.ended = Some(run);
+                self.fail(key, error, now, dice);
+            }
+            Fault::Launcher => self.put_off(key, error, now, dice),
         }
         self.bury(key, run);
     }
@@ -193,7 +205,7 @@ impl Engine {
                 };
                 self.note(NoteLevel::Warn, key, Some(run), "port moved", reason);
             }
-            Err(error) => self.on_start_failed(key, run, &error, now, dice),
+            Err(error) => self.on_start_failed(key, run, &error, Fault::Instance, now, dice),
         }
     }
 

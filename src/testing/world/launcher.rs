@@ -102,6 +102,9 @@ impl World {
             Effect::Prepare(request) => self.prepare(request),
             Effect::Commit(record) => {
                 let (key, run) = (record.key.clone(), record.run);
+                if self.disk.is_full {
+                    return self.cannot_record(&key, run);
+                }
                 self.disk.runs.insert((key.clone(), run), *record);
                 if self.chance.once_in(self.settings.crash_once_in) {
                     return self.crash("between record and release");

@@ -3,7 +3,7 @@
 use super::{Occasion, PIDS, World};
 use crate::error::{Code, Error};
 use crate::model::{BootId, ExitReason, Key, Moment, ProcessIdentity, RunId};
-use crate::observed::{Event, PortKind, ProbeOutcome};
+use crate::observed::{Event, Fault, PortKind, ProbeOutcome};
 use crate::plan::PrepareRequest;
 use crate::testing::program::{OnStop, Process, Program};
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl World {
         }
         let Some(pid) = self.free_pid() else {
             let error = Error::new(Code::ProcessStartFailed, "no pid is free");
-            return self.deliver(after, Event::StartFailed { key, run, error });
+            return self.deliver(after, Event::StartFailed { key, run, error, fault: Fault::Launcher });
         };
         let program = self.programs.get(&key).copied().unwrap_or(Program::SERVICE);
         let identity = ProcessIdentity { pid, start_time: self.chance.bits(), boot: self.now.boot, cgroup: None };
@@ -104,6 +104,14 @@ impl World {
             }
         }
         None
+    }
+
+    /// The record of a held child cannot be written: it is let go of.
+    pub(super) fn cannot_record(&mut self, key: &Key, run: RunId) {
+        self.processes.retain(|_, (_, process)| process.run != run || process.held_by.is_none());
+        let error = Error::new(Code::StoreUnavailable, "no space is left");
+        let fault = Fault::Launcher;
+        self.deliver(Duration::from_micros(100), Event::StartFailed { key: key.clone(), run, error, fault });
     }
 
     /// A held child is released and executed.
@@ -135,7 +143,8 @@ impl World {
     pub(super) fn discard(&mut self, key: &Key, run: RunId) {
         self.processes.retain(|_, (_, process)| process.run != run || process.held_by.is_none());
         let error = Error::new(Code::ProcessStartFailed, "let go");
-        self.deliver(Duration::from_micros(100), Event::StartFailed { key: key.clone(), run, error });
+        let fault = Fault::Instance;
+        self.deliver(Duration::from_micros(100), Event::StartFailed { key: key.clone(), run, error, fault });
     }
 
     pub(super) fn signal(&mut self, key: &Key, run: RunId) {

@@ -6,7 +6,7 @@ mod launches;
 use super::*;
 use crate::error::Code;
 use crate::model::{BootId, Circuit, DesiredState, ExitReason, ProcessState, RestartPolicy};
-use crate::observed::{DesiredChange, Event, Restored, RestoredRun};
+use crate::observed::{DesiredChange, Event, Fault, Restored, RestoredRun};
 use crate::plan::Note;
 use crate::testing::samples::instance;
 use bench::{Bench, crash_until_open, engine, suspend};
@@ -199,7 +199,7 @@ fn a_suspension_in_the_middle_of_a_start_lets_the_held_child_go() {
     bench.hold(&key, run);
     assert!(matches!(bench.effects.as_slice(), [Effect::Discard { .. }]), "{:?}", bench.effects);
     let error = Error::new(Code::ProcessStartFailed, "let go");
-    bench.event(Event::StartFailed { key: key.clone(), run, error });
+    bench.event(Event::StartFailed { key: key.clone(), run, error, fault: Fault::Instance });
     let status = bench.status(&key);
     assert_eq!((status.state, status.error_count), (ProcessState::Terminated, 0));
 }
