@@ -12,8 +12,8 @@ pub use limits::NamespaceLimits;
 pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
-    CgroupSetting, CoresOrOff, CountOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot,
-    SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile,
+    SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 
 use crate::desired::Defaults;
@@ -65,6 +65,8 @@ pub struct Config {
     pub on_exit: OnExit,
     /// What becomes of launched sessions when the machine is restarted.
     pub session_reboot: SessionReboot,
+    /// What becomes of processes in our cgroups that have no record.
+    pub orphans: OrphanPolicy,
     /// Variables that processes are given too.
     pub inherit_env: Vec<String>,
     /// How log lines are written.
@@ -179,6 +181,7 @@ impl Config {
                 Duration::from_millis(100)..=Duration::from_secs(3_600),
             )?,
             on_exit: settings.on_exit.unwrap_or(if production { OnExit::Detach } else { OnExit::Terminate }),
+            orphans: settings.orphans.unwrap_or(OrphanPolicy::End),
             session_reboot: settings.session_reboot.unwrap_or(SessionReboot::Drop),
             inherit_env: settings.inherit_env.unwrap_or_default().into_iter().map(|name| name.0).collect(),
             log_format: settings.log_format.unwrap_or(LogFormat::Auto),

@@ -13,10 +13,10 @@ pub use builder::Builder;
 use crate::act::records::Loaded as LoadedRecords;
 use crate::act::status_file::STATUS_FILE;
 use crate::act::{
-    CgroupChoice, Host, HostSettings, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
+    CgroupChoice, Host, HostSettings, Orphans, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
 };
 use crate::api::{self, Addresses, Api, Listeners, Service};
-use crate::config::{CgroupSetting, Config, OnExit};
+use crate::config::{CgroupSetting, Config, OnExit, OrphanPolicy};
 use crate::control::Control;
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{self, StoreHandle, StoreSettings};
@@ -364,6 +364,11 @@ fn host_settings(config: &Config, role: &Role) -> HostSettings {
             Role::Daemon => Subreaper::On,
             Role::Embedded(_) => Subreaper::Off,
         },
+        orphans: match config.orphans {
+            OrphanPolicy::End => Orphans::End,
+            OrphanPolicy::Report => Orphans::Report,
+        },
+        orphan_interval: Orphans::INTERVAL,
     }
 }
 
@@ -445,6 +450,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("cgroup", before.cgroup != after.cgroup),
         ("log_format", before.log_format != after.log_format),
         ("log_level", before.log_level != after.log_level),
+        ("orphans", before.orphans != after.orphans),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

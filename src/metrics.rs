@@ -48,6 +48,7 @@ pub struct Metrics {
     processes: IntGaugeVec,
     levels: IntGaugeVec,
     circuits: IntGauge,
+    orphans: IntGauge,
     desired: IntGaugeVec,
     prune_blocked: IntGauge,
     uptime: Gauge,
@@ -94,6 +95,7 @@ impl Metrics {
         let reconcile = HistogramOpts::new(full("reconcile_seconds"), "One turn of the loop").buckets(RECONCILE.into());
         let scan_failures = IntCounter::new(full("scan_failures_total"), "Scans of desired folders that failed");
         let prune_blocked = IntGauge::new(full("prune_blocked"), "Desired folders with a deletion that is held back");
+        let orphans = IntGauge::new(full("orphans"), "Cgroups with processes that no run accounts for");
         let circuits = IntGauge::new(full("circuit_open"), "Instances whose circuit is open or half-open");
         Self {
             starts: counters("process_starts_total", "Processes that were started", &BY_INSTANCE),
@@ -117,6 +119,7 @@ impl Metrics {
             scan_failures: registered(&registry, scan_failures),
             prune_blocked: registered(&registry, prune_blocked),
             circuits: registered(&registry, circuits),
+            orphans: registered(&registry, orphans),
             uptime: registered(&registry, Gauge::new(full("uptime_seconds"), "Since the launcher was started")),
             launches,
             named: Mutex::default(),
@@ -164,6 +167,11 @@ impl Metrics {
     /// A launch that had to wait for a process was answered with it.
     pub fn launched(&self, key: &Key, took: Duration) {
         self.launches.note(key.level(), took);
+    }
+
+    /// So many cgroups have processes that no run accounts for.
+    pub fn orphaned(&self, count: usize) {
+        self.orphans.set(as_gauge(count));
     }
 
     /// The loop turned.

@@ -5,6 +5,7 @@ use super::cgroup::{Base, CgroupRung, Hierarchy};
 use super::clock;
 use super::known::KnownPids;
 use super::mailbox::Orders;
+use super::orphans::watch;
 use super::prepare::Surroundings;
 use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
@@ -12,7 +13,7 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, clear_away, forget, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
-use super::sweep::{strays, sweep};
+use super::sweep::{Orphans, report, strays, sweep};
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, RunId, RunRecord};
 use crate::observed::{Event, RestoredRun};
@@ -24,6 +25,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What the host needs to know of the configuration.
@@ -43,6 +45,10 @@ pub struct HostSettings {
     /// Whether orphans of runs become children of this process, which then reaps them. It concerns the whole process,
     /// so only the daemon sets it.
     pub subreaper: Subreaper,
+    /// What becomes of processes in our cgroups that have no record.
+    pub orphans: Orphans,
+    /// How often they are looked for.
+    pub orphan_interval: Duration,
 }
 
 /// Whether this process adopts the orphans of its runs.
@@ -85,6 +91,7 @@ pub struct Host {
     prober: Prober,
     tracking: Tracking,
     state_dir: PathBuf,
+    orphans: Orphans,
 }
 
 impl Host {
@@ -92,7 +99,16 @@ impl Host {
     /// folder is locked and exists.
     pub fn start(settings: HostSettings, records: Arc<Records>, events: mpsc::Sender<Event>) -> Result<Self> {
         clock::boot()?;
-        let HostSettings { state_dir, log_dir, cgroup, inherited_env, spawner_exe, subreaper } = settings;
+        let HostSettings {
+            state_dir,
+            log_dir,
+            cgroup,
+            inherited_env,
+            spawner_exe,
+            subreaper,
+            orphans,
+            orphan_interval,
+        } = settings;
         let unavailable = |path: &PathBuf, cause: std::io::Error| {
             Error::new(Code::StoreUnavailable, "The folder for logs cannot be used")
                 .with("log_dir", path.display())
@@ -132,7 +148,9 @@ impl Host {
                 Err(errno) => tracing::warn!(%errno, "orphans of processes go to the machine's own reaper"),
             }
         }
-        Ok(Self { shared, prober, tracking, state_dir })
+        let looking = watch(Arc::clone(&shared), state_dir.clone(), orphans, orphan_interval);
+        drop(shared.tasks.spawn(looking));
+        Ok(Self { shared, prober, tracking, state_dir, orphans })
     }
 
     /// Verifies what the last launcher left, watches what lives, and ends what is in our cgroups without a record.
@@ -144,10 +162,12 @@ impl Host {
         let verified = Verifier::new(self.state_dir.clone(), clock::now().boot).verify_all(records).await;
         // Only now: each new task would wake a thread of the runtime, which costs as much as the verifying.
         let mut restored: Vec<_> = verified.into_iter().map(|(record, found)| self.take_over(record, found)).collect();
+        let left = match self.orphans {
+            Orphans::End => sweep(stray).await,
+            Orphans::Report => report(stray),
+        };
         restored.extend(
-            sweep(stray)
-                .await
-                .into_iter()
+            left.into_iter()
                 .map(|(cgroup, error)| RestoredRun::Unverifiable { file_name: cgroup.key_file_name(), error }),
         );
         restored

@@ -100,6 +100,11 @@ impl Shared {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
     }
 
+    /// Whether a run, named as it prints, has a task.
+    pub(crate) fn has_task(&self, run: &str) -> bool {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).keys().any(|known| known.to_string() == run)
+    }
+
     /// The task of a run has nothing left to do.
     pub(crate) fn close_mailbox(&self, run: RunId) {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);

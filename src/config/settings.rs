@@ -2,8 +2,8 @@
 
 use super::limits::NamespaceLimits;
 use super::value::{
-    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, PortOrOff, PortRange, Profile, SessionReboot, SizeOrOff,
-    Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile, SessionReboot,
+    SizeOrOff, Span, SpanOrOff, VariableName,
 };
 use crate::model::{IsolationLevel, Namespace, PatternName};
 use schemars::JsonSchema;
@@ -107,6 +107,9 @@ pub struct Settings {
     /// What becomes of launched sessions when the machine is restarted [default: drop].
     #[arg(long, value_name = "WHAT")]
     pub session_reboot: Option<SessionReboot>,
+    /// What becomes of processes in the launcher's cgroups that have no record [default: end].
+    #[arg(long, value_name = "WHAT")]
+    pub orphans: Option<OrphanPolicy>,
     /// Variables of the launcher's own environment that processes are given too.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub inherit_env: Option<Vec<VariableName>>,
@@ -146,7 +149,7 @@ impl Settings {
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
-            session_reboot inherit_env cpu_limit memory_limit log_format log_level cgroup
+            session_reboot orphans inherit_env cpu_limit memory_limit log_format log_level cgroup
         )
     }
 

@@ -259,6 +259,16 @@ pub enum SessionReboot {
     Keep,
 }
 
+/// What becomes of processes in the launcher's cgroups that have no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OrphanPolicy {
+    /// They are ended.
+    End,
+    /// They are told of and left alone.
+    Report,
+}
+
 /// A set of defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -77,6 +77,11 @@ pub enum Event {
         /// What lives.
         error: Error,
     },
+    /// So many cgroups of ours have processes in them that no run accounts for; said when that changes.
+    Orphans {
+        /// How many.
+        count: usize,
+    },
     /// A probe of a run was carried out, or could not be.
     Probed {
         /// Whose.

@@ -1,11 +1,12 @@
 //! Another launcher takes over: what is ours is looked after, what is not is left alone.
 
 use crate::world::{Program, RUNGS, World, lives, output, processes_with, record, wait_for};
-use pattern_launcher::act::{CgroupChoice, Tracking};
+use pattern_launcher::act::{CgroupChoice, Orphans, Tracking};
 use pattern_launcher::model::{BootId, ExitReason, ProcessIdentity};
 use pattern_launcher::observed::{Event, RestoredRun};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Set for a copy of this test program that is the launcher which is killed.
 const LAUNCHER: &str = "HOST_TEST_STATE";
@@ -228,6 +229,61 @@ async fn what_is_in_our_cgroups_without_a_record_is_ended() {
     assert!(blocked.is_empty() && lives(process.pid));
     assert!(second.restore().await.is_empty());
     assert!(!lives(process.pid) && process.cgroup.is_some_and(|path| !path.exists()));
+}
+
+/// Often enough that a test sees what it does.
+const OFTEN: Duration = Duration::from_millis(10);
+
+/// Puts a process of nobody's into a cgroup that looks like one of ours, and gives its path.
+fn stray_cgroup(world: &World, name: &str, stranger: &Stranger) -> Option<PathBuf> {
+    let (Tracking::Cgroup(base) | Tracking::V1Freezer(base)) = world.host.tracking() else {
+        eprintln!("skipped: this machine has no cgroup that can be written");
+        return None;
+    };
+    let path = base.join(name);
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("cgroup.procs"), stranger.0.id().to_string()).unwrap();
+    Some(path)
+}
+
+#[tokio::test]
+async fn orphans_are_ended_while_runs_come_and_go_untouched() {
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::looking_for_orphans(state.path(), CgroupChoice::Auto, Orphans::End, OFTEN);
+    let mut orphan = Stranger::start();
+    let Some(path) = stray_cgroup(&world, "shared_p.0f", &orphan) else { return };
+    // A held child has a cgroup and no record, for as long as it takes.
+    let program = Program::shell("held", "sleep 1000");
+    let (run, process) = world.held(&program).await;
+    wait_for("its end", || orphan.0.try_wait().unwrap().is_some()).await;
+    wait_for("the end of its cgroup", || !path.exists()).await;
+    tokio::time::sleep(OFTEN * 20).await;
+    assert!(lives(process.pid), "a start in flight was taken for an orphan");
+    world.commit(&program, run, &process);
+    assert!(matches!(world.event_of(run).await, Event::Started { .. }));
+    // What was given up, or is somebody's who does not look any more, is none either.
+    world.host.shutdown().await;
+    let second = World::looking_for_orphans(state.path(), CgroupChoice::Auto, Orphans::End, OFTEN);
+    let other = Stranger::start();
+    let path = stray_cgroup(&second, "shared_p.10", &other).unwrap();
+    wait_for("the end of another", || !path.exists()).await;
+    assert!(lives(process.pid), "a process with a record was taken for an orphan");
+}
+
+#[tokio::test]
+async fn orphans_that_are_only_reported_live() {
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::looking_for_orphans(state.path(), CgroupChoice::Auto, Orphans::Report, OFTEN);
+    let mut orphan = Stranger::start();
+    let Some(path) = stray_cgroup(&world, "shared_p.0f", &orphan) else { return };
+    assert_eq!(world.orphans().await, 1);
+    let blocked = world.host.restore(Vec::new(), &[]).await;
+    let [RestoredRun::Unverifiable { file_name, error }] = blocked.as_slice() else { panic!("{blocked:?}") };
+    assert!(file_name == "shared_p" && error.to_string().contains(&path.display().to_string()), "{error}");
+    assert!(orphan.0.try_wait().unwrap().is_none(), "it was signalled");
+    orphan.0.kill().unwrap();
+    orphan.0.wait().unwrap();
+    assert_eq!(world.orphans().await, 0);
 }
 
 #[tokio::test]

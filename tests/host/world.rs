@@ -1,7 +1,7 @@
 //! A host with a state folder of its own, and what is seen of its processes from outside.
 
 use pattern_launcher::act::{
-    CgroupChoice, CgroupRung, Host, HostSettings, Loaded, Records, Subreaper, Tracking, clock,
+    CgroupChoice, CgroupRung, Host, HostSettings, Loaded, Orphans, Records, Subreaper, Tracking, clock,
 };
 use pattern_launcher::model::{
     Content, DesiredState, Generation, Instance, Isolation, Key, Origin, PatternName, PatternRevision, Ports,
@@ -133,15 +133,27 @@ impl Program {
 
 impl World {
     pub(crate) fn start(state: &Path, cgroup: CgroupChoice) -> Self {
-        Self::with_spawner(state, cgroup, Some(PathBuf::from(env!("CARGO_BIN_EXE_pattern-launcher"))))
+        Self::looking_for_orphans(state, cgroup, Orphans::End, Duration::from_secs(60))
+    }
+
+    /// A host that looks for orphans so often, and does this with them.
+    pub(crate) fn looking_for_orphans(state: &Path, cgroup: CgroupChoice, orphans: Orphans, every: Duration) -> Self {
+        let exe = Some(PathBuf::from(env!("CARGO_BIN_EXE_pattern-launcher")));
+        Self::with_spawner(state, cgroup, exe, orphans, every)
     }
 
     /// A host in a program that is no spawner.
     pub(crate) fn without_spawner(state: &Path, cgroup: CgroupChoice) -> Self {
-        Self::with_spawner(state, cgroup, None)
+        Self::with_spawner(state, cgroup, None, Orphans::End, Duration::from_secs(60))
     }
 
-    fn with_spawner(state: &Path, cgroup: CgroupChoice, spawner_exe: Option<PathBuf>) -> Self {
+    fn with_spawner(
+        state: &Path,
+        cgroup: CgroupChoice,
+        spawner_exe: Option<PathBuf>,
+        orphans: Orphans,
+        orphan_interval: Duration,
+    ) -> Self {
         let (records, loaded) = Records::open(state, clock::boot().unwrap()).unwrap();
         let records = Arc::new(records);
         let (sender, events) = mpsc::channel(64);
@@ -152,6 +164,8 @@ impl World {
             inherited_env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
             spawner_exe,
             subreaper: Subreaper::Off,
+            orphans,
+            orphan_interval,
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();
         let next = u128::from(uuid_part());
@@ -230,6 +244,17 @@ impl World {
         }
     }
 
+    /// The next count of orphans that is told.
+    pub(crate) async fn orphans(&mut self) -> usize {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            match next.expect("no orphans were told of").unwrap() {
+                Event::Orphans { count } => return count,
+                other => self.early.push_back(other),
+            }
+        }
+    }
+
     pub(crate) fn kill(&mut self, program: &Program, run: RunId) {
         self.host.carry_out(Effect::KillTree { key: program.key.clone(), run });
     }
@@ -285,7 +310,7 @@ fn run_of(event: &Event) -> Option<RunId> {
         | Event::TreeGone { run, .. }
         | Event::KillStuck { run, .. }
         | Event::Probed { run, .. } => Some(*run),
-        Event::Desired(_) => None,
+        Event::Desired(_) | Event::Orphans { .. } => None,
     }
 }
 

@@ -30,8 +30,19 @@ impl RunCgroup {
 
     /// [`Key::file_name`](crate::model::Key::file_name) of the key it was made for, as far as its name says.
     pub(crate) fn key_file_name(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self.name();
         name.rsplit_once('.').map_or(name.clone(), |(key, _)| key.to_owned())
+    }
+
+    /// The run it was made for, as far as its name says.
+    pub(crate) fn run_name(&self) -> String {
+        let name = self.name();
+        name.rsplit_once('.').map_or(name.clone(), |(_, run)| run.to_owned())
+    }
+
+    /// Its own name: that of its key and of its run, with a dot between, as the name of a record begins.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Whether any process is in it or below it. A zombie is not, nor is anything in a cgroup that is gone.

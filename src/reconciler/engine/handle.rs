@@ -49,6 +49,8 @@ impl Engine {
                 }
                 self.touch(&key, mark);
             }
+            // It is nobody's of whom anything is known here.
+            Event::Orphans { .. } => {}
             Event::Probed { key, run, outcome } => self.on_probed(&key, run, outcome, now),
         }
     }
