@@ -25,6 +25,7 @@ mod sweep;
 mod sys;
 mod tree;
 mod turns;
+mod usage;
 
 pub use cgroup::CgroupRung;
 pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};

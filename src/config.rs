@@ -12,12 +12,13 @@ pub use limits::NamespaceLimits;
 pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
-    CgroupSetting, CoresOrOff, CountOrOff, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile,
-    SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
+    Profile, SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 
 use crate::desired::Defaults;
 use crate::error::{Code, Error, Result};
+use crate::metrics::Labels;
 use crate::model::{IsolationLevel, Policy, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,6 +30,8 @@ pub const DEFAULT_FILE: &str = "launcher.toml";
 
 /// The name of the API's unix socket within the state folder.
 pub const SOCKET: &str = "api.sock";
+/// The name of the unix socket of `/metrics`, `/health` and `/ready` within the state folder.
+pub const HTTP_SOCKET: &str = "http.sock";
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -53,8 +56,14 @@ pub struct Config {
     pub grpc_tls: Option<TlsFiles>,
     /// The unix socket that the gRPC API listens on.
     pub socket: Option<PathBuf>,
-    /// Where `/health` and `/ready` listen.
+    /// Where `/metrics`, `/health` and `/ready` listen on TCP.
     pub http: Option<SocketAddr>,
+    /// The unix socket that they listen on.
+    pub http_socket: Option<PathBuf>,
+    /// Names under which they are asked for on a loopback address.
+    pub http_hosts: Vec<String>,
+    /// How many label values metrics may have.
+    pub metrics_labels: Labels,
     /// What instances get that say nothing themselves.
     pub defaults: Defaults,
     /// Restarts, circuits, admission, ports.
@@ -171,7 +180,10 @@ impl Config {
             grpc: grpc_port.map(|port| grpc_address(&settings, port)).transpose()?,
             grpc_tls: tls_files(&settings)?,
             socket: Some(state_dir.join(SOCKET)),
+            http_socket: Some(state_dir.join(HTTP_SOCKET)),
             state_dir,
+            http_hosts: settings.http_hosts.iter().flatten().map(|host| host.0.clone()).collect(),
+            metrics_labels: metrics_labels(&settings)?,
             http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(LOOPBACK), port)),
             defaults: Defaults { isolation: settings.isolation.unwrap_or(IsolationLevel::Namespace), resources },
             policy: policy(&settings, production)?,
@@ -221,6 +233,18 @@ fn tls_files(settings: &Settings) -> Result<Option<TlsFiles>> {
     Err(refused(missing, "a setting for TLS is missing")
         .because("TLS needs a certificate and its private key")
         .suggest("give both grpc_tls_cert and grpc_tls_key, or none of the settings that begin with grpc_tls"))
+}
+
+/// Namespaces that metrics may tell apart at most: each takes some ten series for each of its patterns.
+const NAMESPACES_LIMIT: u32 = 100_000;
+
+fn metrics_labels(settings: &Settings) -> Result<Labels> {
+    let usual = Labels::default();
+    let namespaces = match settings.metrics_max_namespaces {
+        Some(count) => within("metrics_max_namespaces", count, 0..=NAMESPACES_LIMIT)? as usize,
+        None => usual.namespaces,
+    };
+    Ok(Labels { processes: settings.metrics_process_labels.unwrap_or(usual.processes), namespaces })
 }
 
 /// The most starts under way at once that can be asked for: each holds a few file descriptors meanwhile.

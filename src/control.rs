@@ -108,6 +108,11 @@ impl Control {
         self.board.standing(clock::now(), |standing| self.metrics.prometheus(standing))
     }
 
+    /// The metrics as JSON.
+    pub fn json(&self) -> String {
+        self.board.standing(clock::now(), |standing| self.metrics.json(standing))
+    }
+
     /// What happens from now on. Who is too slow is told how many were missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Happening>> {
         self.board.chronicle().listen()

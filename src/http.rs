@@ -1,45 +1,95 @@
-//! `/health`, `/ready`, `/metrics` and `/metrics.json` over HTTP.
+//! `/health`, `/ready`, `/metrics` and `/metrics.json` over HTTP, on TCP and on a unix socket.
 //!
-//! Deliberately absent: anything that changes something. Connections are few, short and never kept open, so that no
-//! client can keep another out for long.
+//! Deliberately absent: anything that changes something, and anything that a tenant configured or printed. Connections
+//! are few, short and never kept open, so that no client can keep another out for long.
+
+mod answer;
+mod body;
+mod hosts;
 
 use crate::act::clock;
 use crate::error::{Code, Error, Result};
-use crate::health::{Vitals, distribution};
+use crate::health::Vitals;
 use crate::metrics::Metrics;
-use crate::model::{KeyStatus, Moment, ProcessState};
+use crate::socket;
+use answer::{Health, Listing, Readiness};
+use body::{Encoding, Page};
 use bytes::Bytes;
+use hosts::{Hosts, Refusal};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::ALLOW;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-/// Connections served at once; a probe or two and a few people. More wait in the listener's queue.
-const CONNECTIONS: usize = 64;
-/// How long a client may take for its request's head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last in all.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// The limits of each listener, so that clients of the one cannot keep out those of the other.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections served at once; a probe or two and a few people. More wait in the listener's queue.
+    connections: usize,
+    /// How long a client may take for its request's head.
+    head: Duration,
+    /// How long a connection may last in all.
+    whole: Duration,
+}
+
+const LIMITS: Limits = Limits { connections: 64, head: Duration::from_secs(5), whole: Duration::from_secs(15) };
+/// The largest head of a request; Prometheus sends some 300 bytes.
+const HEAD_BYTES: usize = 16 << 10;
+/// Headers of a request; a browser sends some twenty.
+const HEADERS: usize = 64;
+/// Answers that are as large as there are instances and are made at once: each takes a core for some time and megabytes
+/// of memory.
+const LARGE_AT_ONCE: usize = 2;
+/// Between two attempts to accept when no file descriptor is left.
+const PAUSE: Duration = Duration::from_millis(50);
 /// What can be asked for.
 const PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/metrics.json"];
 
-/// Takes the address.
-///
-/// # Errors
-/// `INVALID_CONFIGURATION` when it cannot be listened on.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|cause| {
+/// What is listened on; dropping it closes.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: Option<(TcpListener, SocketAddr)>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+impl Listeners {
+    /// Takes the address and the socket. The state lock must be held: a socket that is there is taken to be a dead
+    /// launcher's.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIGURATION` when one of them cannot be listened on.
+    pub async fn open(tcp: Option<SocketAddr>, socket: Option<PathBuf>) -> Result<Self> {
+        let tcp = match tcp {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let unix = match socket {
+            Some(path) => Some((socket::listen(&path, "the socket for /metrics and /health cannot be made")?, path)),
+            None => None,
+        };
+        Ok(Self { tcp, unix })
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listening = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, bound))
+    };
+    listening.await.map_err(|cause| {
         Error::new(Code::InvalidConfiguration, "the HTTP address cannot be listened on")
             .with("address", address)
             .caused_by(&cause)
@@ -50,185 +100,195 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, vitals: Vitals) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+/// The server. Dropping it ends it; [`Http::shutdown`] also removes its socket.
+#[derive(Debug)]
+pub struct Http {
+    address: Option<SocketAddr>,
+    socket: Option<PathBuf>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Http {
+    /// Serves. `hosts` are names under which it may be asked for on a loopback address, in lower case.
+    pub fn serve(listeners: Listeners, vitals: &Vitals, hosts: &[String]) -> Self {
+        Self::serve_within(LIMITS, listeners, vitals, hosts)
+    }
+
+    fn serve_within(limits: Limits, listeners: Listeners, vitals: &Vitals, hosts: &[String]) -> Self {
+        let Listeners { tcp, unix } = listeners;
+        let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+        let desk = |hosts| Desk { vitals: vitals.clone(), hosts, large: Arc::clone(&large) };
+        let address = tcp.as_ref().map(|(_, address)| *address);
+        let socket = unix.as_ref().map(|(_, path)| path.clone());
+        let over_tcp = tcp.map(|(listener, address)| {
+            let desk = Arc::new(desk(Hosts::of(address, hosts)));
+            tokio::spawn(accept(limits, desk, async move || listener.accept().await.map(|(stream, _)| stream)))
+        });
+        let over_unix = unix.map(|(listener, _)| {
+            // No web page leads there.
+            let desk = Arc::new(desk(None));
+            tokio::spawn(accept(limits, desk, async move || listener.accept().await.map(|(stream, _)| stream)))
+        });
+        Self { address, socket, tasks: over_tcp.into_iter().chain(over_unix).collect() }
+    }
+
+    /// Where it listens on TCP.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Where its socket is.
+    pub const fn socket(&self) -> Option<&PathBuf> {
+        self.socket.as_ref()
+    }
+
+    /// Ends it without waiting for anybody.
+    pub fn shutdown(self) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = std::fs::remove_file(socket)
+        {
+            tracing::warn!(socket = %socket.display(), %error, "the socket for /metrics and /health cannot be removed");
+        }
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// What answers are made from.
+struct Desk {
+    vitals: Vitals,
+    /// Names that count; `None` when any does.
+    hosts: Option<Hosts>,
+    /// Who makes a large answer.
+    large: Arc<Semaphore>,
+}
+
+async fn accept<S>(limits: Limits, desk: Arc<Desk>, mut next: impl AsyncFnMut() -> std::io::Result<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let vitals = vitals.clone();
+        match next().await {
+            Ok(stream) => {
+                let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
-                    connection(stream, vitals).await;
+                    connection(limits, stream, desk).await;
                     drop(slot);
                 });
             }
             // The client went away, or no file descriptor is left: neither gets better by asking again at once.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, vitals: Vitals) {
+async fn connection(limits: Limits, stream: impl AsyncRead + AsyncWrite + Unpin, desk: Arc<Desk>) {
     let service = service_fn(move |request| {
-        let answer = respond(&request, &vitals, clock::now());
-        async move { Ok::<_, Infallible>(answer) }
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(respond(&request, &desk).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.head)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // A client that breaks off or is too slow has lost its answer, which concerns nobody else.
-    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+    drop(tokio::time::timeout(limits.whole, connection).await);
 }
 
-fn respond(request: &Request<Incoming>, vitals: &Vitals, now: Moment) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, desk: &Desk) -> Response<Full<Bytes>> {
+    let encoding = Encoding::accepted(request.headers());
+    if let Some(Err(refusal)) = desk.hosts.as_ref().map(|hosts| hosts.check(request)) {
+        return refused(&refusal).answer(encoding);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET or HEAD" }));
-        refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-        return refusal;
+        let page = Page::json(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET or HEAD" }));
+        return page.with(ALLOW, "GET, HEAD").answer(encoding);
     }
     match request.uri().path() {
         "/health" => {
             let query = request.uri().query().unwrap_or("");
-            let listing = query.split('&').any(|part| matches!(part, "processes=true" | "processes=1"));
-            let health = Health::of(vitals, now, if listing { Listing::Full } else { Listing::Counts });
-            answer(status_of(health.healthy), &health)
+            if query.split('&').any(|part| matches!(part, "processes=true" | "processes=1")) {
+                return desk.large(encoding, |vitals| health(vitals, Listing::Full)).await;
+            }
+            health(&desk.vitals, Listing::Counts).answer(encoding)
         }
         "/ready" => {
-            let readiness = Readiness::of(vitals);
-            answer(status_of(readiness.ready), &readiness)
+            let readiness = Readiness::of(&desk.vitals);
+            Page::json(status_of(readiness.ready), &readiness).answer(encoding)
         }
         "/metrics" => {
-            let text = vitals.measured(now, Metrics::prometheus);
-            written(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+            let page = |vitals: &Vitals| {
+                let text = vitals.measured(clock::now(), Metrics::prometheus);
+                Page::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+            };
+            desk.large(encoding, page).await
         }
         "/metrics.json" => {
-            let snapshot = vitals.measured(now, Metrics::snapshot);
-            written(StatusCode::OK, "application/json", snapshot.json().into_bytes())
+            let page = |vitals: &Vitals| {
+                let text = vitals.measured(clock::now(), Metrics::json);
+                Page::new(StatusCode::OK, "application/json", text.into_bytes())
+            };
+            desk.large(encoding, page).await
         }
-        _ => answer(StatusCode::NOT_FOUND, &json!({ "error": "no such path", "paths": PATHS })),
+        _ => Page::json(StatusCode::NOT_FOUND, &json!({ "error": "no such path", "paths": PATHS })).answer(encoding),
+    }
+}
+
+impl Desk {
+    /// Makes an answer that is as large as there are instances, away from the tasks of the runtime.
+    async fn large(&self, encoding: Encoding, page: fn(&Vitals) -> Page) -> Response<Full<Bytes>> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.large).acquire_owned().await;
+        let vitals = self.vitals.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let response = page(&vitals).answer(encoding);
+            drop(permit);
+            response
+        });
+        match made.await {
+            Ok(response) => response,
+            Err(_) => {
+                Page::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "the answer could not be made" }))
+                    .answer(encoding)
+            }
+        }
+    }
+}
+
+fn health(vitals: &Vitals, listing: Listing) -> Page {
+    let health = Health::of(vitals, clock::now(), listing);
+    Page::json(status_of(health.healthy), &health)
+}
+
+fn refused(refusal: &Refusal) -> Page {
+    match refusal {
+        Refusal::Unclear => Page::json(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "say once, in the header Host, by which name you ask" }),
+        ),
+        Refusal::Stranger(name) => Page::json(
+            StatusCode::MISDIRECTED_REQUEST,
+            &json!({
+                "error": format!("'{}' is not a name of this server", Error::echo(name)),
+                "suggestion": "ask by localhost or 127.0.0.1, or add the name to http_hosts in the launcher's configuration",
+            }),
+        ),
     }
 }
 
 const fn status_of(fine: bool) -> StatusCode {
     if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
-}
-
-fn answer(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
-    let mut text = serde_json::to_vec(body).unwrap_or_default();
-    text.push(b'\n');
-    written(status, "application/json", text)
-}
-
-fn written(status: StatusCode, kind: &'static str, text: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Whether each process is listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listing {
-    Full,
-    Counts,
-}
-
-/// How the launcher itself is doing; how a tenant's process is doing never makes it unhealthy.
-#[derive(Debug, Serialize)]
-struct Health {
-    healthy: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<String>,
-    total_processes: usize,
-    running_processes: usize,
-    terminating_processes: usize,
-    failed_processes: usize,
-    isolation_distribution: BTreeMap<&'static str, usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    processes: Option<Vec<Process>>,
-    uptime_seconds: u64,
-}
-
-impl Health {
-    fn of(vitals: &Vitals, now: Moment, listing: Listing) -> Self {
-        let statuses = vitals.board.statuses();
-        let in_state = |state| statuses.iter().filter(|status| status.state == state).count();
-        let isolation_distribution = distribution(&statuses);
-        let reasons = vitals.problems(now);
-        let processes = (listing == Listing::Full).then(|| {
-            let mut all: Vec<Process> = statuses.iter().map(|status| Process::of(status, now)).collect();
-            all.sort_by(|a, b| a.id.cmp(&b.id));
-            all
-        });
-        Self {
-            healthy: reasons.is_empty(),
-            reasons,
-            total_processes: statuses.len(),
-            running_processes: in_state(ProcessState::Running),
-            terminating_processes: in_state(ProcessState::Terminating),
-            failed_processes: in_state(ProcessState::Failed),
-            isolation_distribution,
-            processes,
-            uptime_seconds: vitals.board.uptime(now).as_secs(),
-        }
-    }
-}
-
-/// One process, as the API lists it.
-#[derive(Debug, Serialize)]
-struct Process {
-    pattern_name: String,
-    #[serde(rename = "process_id")]
-    id: String,
-    state: ProcessState,
-    address: String,
-    healthy: bool,
-    uptime_seconds: u64,
-    namespace: String,
-    session_id: String,
-    last_error: String,
-    error_count: u32,
-    restart_count: u32,
-    pid: i32,
-}
-
-impl Process {
-    fn of(status: &KeyStatus, now: Moment) -> Self {
-        Self {
-            pattern_name: status.pattern_name.clone(),
-            id: status.process_id.as_str().to_owned(),
-            state: status.state,
-            address: status.address.clone().unwrap_or_default(),
-            healthy: status.healthy,
-            uptime_seconds: status.uptime(now).unwrap_or_default().as_secs(),
-            namespace: status.namespace.clone(),
-            session_id: status.session_id.clone(),
-            last_error: status.last_error.clone().unwrap_or_default(),
-            error_count: status.error_count,
-            restart_count: status.restart_count,
-            pid: status.pid.unwrap_or(0),
-        }
-    }
-}
-
-/// Whether the launcher knows everything it needs to decide.
-#[derive(Debug, Serialize)]
-struct Readiness {
-    ready: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    waiting_for: Vec<String>,
-}
-
-impl Readiness {
-    fn of(vitals: &Vitals) -> Self {
-        let waiting_for = vitals.waiting_for();
-        Self { ready: waiting_for.is_empty(), waiting_for }
-    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::{self, StoreHandle, StoreSettings};
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
-use crate::http;
+use crate::http::{self, Http};
 use crate::metrics::Metrics;
 use crate::model::environment::INHERITED;
 use crate::observed::{Restored, RestoredRun};
@@ -37,7 +37,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +59,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 pub struct Launcher {
     config: Config,
     control: Control,
-    http: Option<(SocketAddr, JoinHandle<()>)>,
+    http: Http,
     api: Option<Api>,
     store: StoreHandle,
     /// The task that makes the launch folder as soon as that is possible.
@@ -125,21 +124,18 @@ impl Launcher {
         let lock = StateLock::acquire(&config.state_dir)?;
         refuse_held_roots(&config)?;
         // Before anything is touched: a launcher that cannot answer should not begin.
-        let listener = match config.http {
-            Some(address) => Some(http::listen(address).await?),
-            None => None,
-        };
+        let http = http::Listeners::open(config.http, config.http_socket.clone()).await?;
         let listeners = Listeners::open(config.socket.clone(), config.grpc, config.grpc_tls.as_ref()).await?;
         let (records, mut loaded) = Records::open(&config.state_dir, boot)?;
         reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
         board.chronicle().go_on(std::mem::take(&mut loaded.events), records.events());
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(config.metrics_labels));
         let vitals = vitals(&config, &board, &records, &metrics);
-        let http = listener.map(|listener| serve_http(listener, vitals.clone())).transpose()?;
+        let http = Http::serve(http, &vitals, &config.http_hosts);
         let (event_sender, events) = mpsc::channel(EVENTS);
-        let host = Host::start(host_settings(&config, &role), Arc::clone(&records), event_sender)?;
+        let host = Host::start(host_settings(&config, &role, &metrics), Arc::clone(&records), event_sender)?;
         tell_tracking(host.tracking());
         let (delivery_sender, desired) = mpsc::channel(CHANGES);
         let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();
@@ -199,9 +195,14 @@ impl Launcher {
         &self.config
     }
 
-    /// Where `/health` and `/ready` are.
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|(address, _)| *address)
+    /// Where `/metrics`, `/health` and `/ready` are on TCP.
+    pub const fn http_address(&self) -> Option<SocketAddr> {
+        self.http.address()
+    }
+
+    /// The unix socket that they are on.
+    pub const fn http_socket(&self) -> Option<&PathBuf> {
+        self.http.socket()
     }
 
     /// Where the gRPC API is.
@@ -289,9 +290,7 @@ impl Launcher {
             api.shutdown().await;
         }
         host.shutdown().await;
-        if let Some((_, task)) = &self.http {
-            task.abort();
-        }
+        self.http.shutdown();
         let remembered = self.records.flush().await;
         let told = status.finish().await;
         let asked =
@@ -345,7 +344,7 @@ pub fn log_dir(state_dir: &Path) -> PathBuf {
     std::path::absolute(&logs).unwrap_or(logs)
 }
 
-fn host_settings(config: &Config, role: &Role) -> HostSettings {
+fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>) -> HostSettings {
     let names = INHERITED.iter().copied().chain(config.inherit_env.iter().map(String::as_str));
     let inherited_env: BTreeMap<String, String> =
         names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
@@ -369,12 +368,8 @@ fn host_settings(config: &Config, role: &Role) -> HostSettings {
             OrphanPolicy::Report => Orphans::Report,
         },
         orphan_interval: Orphans::INTERVAL,
+        metrics: Arc::clone(metrics),
     }
-}
-
-fn serve_http(listener: TcpListener, vitals: Vitals) -> Result<(SocketAddr, JoinHandle<()>)> {
-    let address = listener.local_addr().map_err(|cause| internal("the HTTP address is lost").caused_by(&cause))?;
-    Ok((address, tokio::spawn(http::serve(listener, vitals))))
 }
 
 fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>, metrics: &Arc<Metrics>) -> Vitals {
@@ -444,6 +439,8 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let differing = [
         ("state_dir", before.state_dir != after.state_dir),
         ("http_port, http_listen", before.http != after.http),
+        ("http_hosts", before.http_hosts != after.http_hosts),
+        ("metrics_process_labels, metrics_max_namespaces", before.metrics_labels != after.metrics_labels),
         ("grpc_port, grpc_listen", before.grpc != after.grpc),
         ("grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca", before.grpc_tls != after.grpc_tls),
         ("inherit_env", before.inherit_env != after.inherit_env),

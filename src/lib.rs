@@ -39,6 +39,7 @@ pub mod observed;
 pub mod plan;
 pub mod probe;
 pub mod reconciler;
+mod socket;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -291,7 +291,7 @@ impl Desk {
     fn publish_desired(&mut self, status: Arc<DesiredStatus>) {
         self.tally.desired(&status);
         self.board.publish_desired(Arc::clone(&status));
-        let ready = !status.roots.is_empty() && status.roots.iter().all(|root| root.ready);
+        let ready = status.is_ready();
         self.status.publish(StatusUpdate::Desired(status));
         self.status.publish(StatusUpdate::Ready(ready));
     }

@@ -10,11 +10,13 @@ use super::prepare::Surroundings;
 use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
 use super::run::stop::Killing;
-use super::run::{Remains, Run, clear_away, forget, look_after, start};
+use super::run::{Remains, Run, Watched, clear_away, forget, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
 use super::sweep::{Orphans, report, strays, sweep};
+use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
+use crate::metrics::Metrics;
 use crate::model::{Key, RunId, RunRecord};
 use crate::observed::{Event, RestoredRun};
 use crate::plan::{Effect, Note, NoteLevel};
@@ -49,6 +51,8 @@ pub struct HostSettings {
     pub orphans: Orphans,
     /// How often they are looked for.
     pub orphan_interval: Duration,
+    /// What runs use is told to these.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Whether this process adopts the orphans of its runs.
@@ -108,6 +112,7 @@ impl Host {
             subreaper,
             orphans,
             orphan_interval,
+            metrics,
         } = settings;
         let unavailable = |path: &PathBuf, cause: std::io::Error| {
             Error::new(Code::StoreUnavailable, "The folder for logs cannot be used")
@@ -138,7 +143,8 @@ impl Host {
         let open_files = raise_open_files();
         let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now)?;
         let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };
-        let shared = Arc::new(Shared::new(surroundings, records, spawner, known, events));
+        let shared = Arc::new(Shared::new(surroundings, records, spawner, known, Meters::new(metrics), events));
+        drop(tokio::spawn(read_meters(Arc::clone(&shared))));
         if subreaper == Subreaper::On {
             match set_child_subreaper(Some(getpid())) {
                 Ok(()) => {
@@ -180,6 +186,8 @@ impl Host {
             Found::Alive(watched) => {
                 self.shared.known.add(record.process.pid);
                 let run = self.run(&record.key, record.run);
+                let Watched { identity, tree, .. } = &watched;
+                self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
                 self.spawn(record.run, look_after(run, watched, Orders::default()));
                 RestoredRun::Alive(record)
             }
@@ -277,6 +285,20 @@ impl Drop for Host {
         if let Some(base) = &self.shared.surroundings.cgroups {
             base.remove_if_empty();
         }
+    }
+}
+
+/// Reads what runs use, for as long as they are looked after.
+async fn read_meters(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            // Cancel-safe: a sleep.
+            () = tokio::time::sleep(usage::INTERVAL) => {}
+            // Cancel-safe: a token.
+            () = shared.leave.cancelled() => return,
+        }
+        let reading = Arc::clone(&shared);
+        shared.blocking("", move || reading.meters.read_some()).await;
     }
 }
 

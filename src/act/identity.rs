@@ -44,11 +44,8 @@ impl ProcessStat {
     /// Reads the text of the file. The name of the program, which is in parentheses, can contain anything.
     fn parse(text: &[u8]) -> Option<Self> {
         let pid = std::str::from_utf8(&text[..text.iter().position(|b| *b == b' ')?]).ok()?.parse().ok()?;
-        let after_name = text.iter().rposition(|b| *b == b')')? + 2;
-        let rest = std::str::from_utf8(text.get(after_name..)?).ok()?;
-        // The first of these is field 3.
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).copied();
+        let fields: Vec<&str> = after_name(text)?.collect();
+        let field = |number: usize| fields.get(number - FIRST_FIELD).copied();
         Some(Self {
             pid,
             state: *field(3)?.as_bytes().first()?,
@@ -70,6 +67,43 @@ impl ProcessStat {
     /// Whether it is the process of `identity`, given that the boot is the same.
     pub(crate) const fn is(&self, identity: &ProcessIdentity) -> bool {
         self.pid == identity.pid && self.start_time == identity.start_time
+    }
+}
+
+/// The number of the first field after the name.
+const FIRST_FIELD: usize = 3;
+
+/// The fields of `/proc/PID/stat` after the name.
+fn after_name(text: &[u8]) -> Option<impl Iterator<Item = &str>> {
+    let after_name = text.iter().rposition(|b| *b == b')')? + 2;
+    Some(std::str::from_utf8(text.get(after_name..)?).ok()?.split_ascii_whitespace())
+}
+
+/// What a process uses, as `/proc/PID/stat` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessUse {
+    /// CPU time in clock ticks: in the kernel and outside of it, of all its threads, but not of its children.
+    pub(crate) cpu_ticks: u64,
+    /// Resident memory in pages.
+    pub(crate) resident_pages: u64,
+}
+
+impl ProcessUse {
+    /// Reads about a process; `None` when it has gone, also when its pid is another's by now. A zombie still tells its
+    /// CPU time.
+    pub(crate) fn read(identity: &ProcessIdentity) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/{}/stat", identity.pid)).ok()?;
+        Self::parse(&text).filter(|(start_time, _)| *start_time == identity.start_time).map(|(_, used)| used)
+    }
+
+    /// The start time of the process, and what it uses.
+    fn parse(text: &[u8]) -> Option<(u64, Self)> {
+        let mut fields = after_name(text)?.skip(14 - FIRST_FIELD);
+        let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        // The next is field 16.
+        let start_time = fields.nth(22 - 16)?.parse().ok()?;
+        let resident_pages = fields.nth(24 - 23)?.parse().ok()?;
+        Some((start_time, Self { cpu_ticks: user.saturating_add(system), resident_pages }))
     }
 }
 
@@ -119,6 +153,14 @@ mod tests {
         }
         assert_eq!(ProcessStat::parse(b"77 (x"), None);
         assert_eq!(ProcessStat::parse(b""), None);
+    }
+
+    #[test]
+    fn what_a_process_uses_is_in_the_right_fields() {
+        let text = b"77 (a) S 1) S 1 3 3 0 -1 4194560 10 11 12 13 400 50 16 17 20 0 7 0 4242 1000000 99 25 0";
+        let used = ProcessUse { cpu_ticks: 450, resident_pages: 99 };
+        assert_eq!(ProcessUse::parse(text), Some((4242, used)));
+        assert_eq!(ProcessUse::parse(b"77 (x) S 1"), None);
     }
 
     #[test]

@@ -135,6 +135,7 @@ pub(crate) async fn look_after(run: Run, watched: Watched, first: Orders) {
         }
     }
     let exit = watched.exit().await;
+    run.shared.meters.main_ended(run.id);
     let Watched { identity, pidfd, tree } = watched;
     let mut remains = Remains { identity, pidfd: Some(pidfd), tree };
     if matches!(remains.tree, Tree::Cgroup(_)) {
@@ -251,8 +252,10 @@ pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
     // What its end means for the key is remembered first, so that a launcher that dies here does not count it again.
     // A memory that cannot be written is tried again by itself, and is visible in the health of the records.
     drop(records.flush().await);
+    let shared = Arc::clone(&run.shared);
     run.shared
         .blocking(run.key.namespace(), move || {
+            shared.meters.end(id);
             if let Err(error) = records.drop_run(&key, id) {
                 Shared::note_failure(id, "the record of a run could not be removed", &error);
             }

@@ -7,6 +7,7 @@ use super::prepare::Surroundings;
 use super::records::Records;
 use super::spawner::Client;
 use super::turns::Turns;
+use super::usage::Meters;
 use crate::error::Error;
 use crate::model::RunId;
 use crate::observed::Event;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) spawner: Client,
     /// Which children have an owner.
     pub(crate) known: Arc<KnownPids>,
+    /// What reads how much runs use.
+    pub(crate) meters: Meters,
     /// Who lists all processes.
     pub(crate) census: Census,
     /// Cancelled when the runs are to be left alone.
@@ -45,6 +48,7 @@ impl Shared {
         records: Arc<Records>,
         spawner: Client,
         known: Arc<KnownPids>,
+        meters: Meters,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
@@ -52,6 +56,7 @@ impl Shared {
             records,
             spawner,
             known,
+            meters,
             census: Census::default(),
             leave: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -4,11 +4,9 @@ use super::tls;
 use crate::config::TlsFiles;
 use crate::error::{Code, Error, Result};
 use crate::model::Caller;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use crate::socket;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,14 +18,6 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::Connected;
 
-/// What the socket is called until it is ready; as long as `api.sock`, so that the one path is as good as the other.
-const UNREADY: &str = ".api.new";
-/// The owner and the group may connect.
-const MODE: u32 = 0o660;
-/// The longest path of a socket: `sun_path` without its final NUL.
-const PATH_LIMIT: usize = 107;
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// How long a client may take for its first byte. HTTP/2 clients speak first.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// How long a connection lasts in all; it was asked to close by [`super::server`] long before.
@@ -55,7 +45,7 @@ impl Listeners {
             None => None,
         };
         let unix = match socket {
-            Some(path) => Some((listen_unix(&path)?, path)),
+            Some(path) => Some((socket::listen(&path, "the API's socket cannot be made")?, path)),
             None => None,
         };
         Ok(Self { unix, tcp, tls })
@@ -82,39 +72,6 @@ async fn listen_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
                 address.port()
             ))
     })
-}
-
-fn listen_unix(path: &Path) -> Result<UnixListener> {
-    let shown = path.display();
-    let unusable = || Error::new(Code::InvalidConfiguration, "the API's socket cannot be made").with("path", shown);
-    if path.as_os_str().len() > PATH_LIMIT {
-        let length = path.as_os_str().len();
-        return Err(unusable()
-            .because(format!("the path has {length} bytes, and the kernel allows {PATH_LIMIT}"))
-            .suggest("give --state-dir a shorter path; a relative one counts as it is written"));
-    }
-    bind(path).map_err(|cause| {
-        unusable().caused_by(&cause).suggest(format!(
-            "the launcher must be able to write in {}, on a file system that has sockets",
-            path.parent().unwrap_or(path).display()
-        ))
-    })
-}
-
-/// Nobody can connect before the mode is set: until it listens, the kernel refuses.
-fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    let unready = path.with_file_name(UNREADY);
-    match std::fs::remove_file(&unready) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(&unready)?)?;
-    std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(MODE))?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    std::fs::rename(&unready, path)?;
-    UnixListener::from_std(StdUnixListener::from(socket))
 }
 
 /// Either kind of connection.
@@ -250,33 +207,6 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SOCKET;
-    use std::os::unix::fs::FileTypeExt as _;
-
-    #[tokio::test]
-    async fn the_socket_is_for_owner_and_group_and_replaces_one_that_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(SOCKET);
-        drop(listen_unix(&path).unwrap());
-        assert!(UnixStream::connect(&path).await.is_err(), "nobody listens any more");
-        let listeners = Listeners::open(Some(path.clone()), None, None).await.unwrap();
-        let metadata = std::fs::metadata(&path).unwrap();
-        assert!(metadata.file_type().is_socket());
-        assert_eq!(metadata.permissions().mode() & 0o777, MODE);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let (listener, _) = listeners.unix.as_ref().unwrap();
-        let (client, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
-        let _client = client.unwrap();
-        assert_eq!(accepted.unwrap().0.peer_cred().unwrap().uid(), rustix::process::getuid().as_raw());
-    }
-
-    #[tokio::test]
-    async fn a_path_that_is_too_long_is_refused_with_the_way_out() {
-        let folder = tempfile::tempdir().unwrap().path().join("x".repeat(100));
-        let error = Listeners::open(Some(folder.join(SOCKET)), None, None).await.unwrap_err();
-        assert_eq!(error.code(), Code::InvalidConfiguration);
-        assert!(error.suggestion().unwrap().contains("--state-dir"), "{error}");
-    }
 
     #[tokio::test]
     async fn an_address_that_is_taken_is_refused_by_name() {

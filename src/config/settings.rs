@@ -2,8 +2,8 @@
 
 use super::limits::NamespaceLimits;
 use super::value::{
-    CgroupSetting, CoresOrOff, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile, SessionReboot,
-    SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile,
+    SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 use crate::model::{IsolationLevel, Namespace, PatternName};
 use schemars::JsonSchema;
@@ -57,12 +57,23 @@ pub struct Settings {
     /// everything [default: false].
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: Option<bool>,
-    /// The port of /health and /ready; 0 is any free one [default: 9092].
+    /// The port of /metrics, /health and /ready; 0 is any free one [default: 9092]. They are also on the unix socket
+    /// http.sock in the state folder.
     #[arg(long, value_name = "PORT|off")]
     pub http_port: Option<PortOrOff>,
-    /// The address of /health and /ready [default: 127.0.0.1].
+    /// The address of /metrics, /health and /ready [default: 127.0.0.1].
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<IpAddr>,
+    /// Names under which /metrics, /health and /ready are asked for on a loopback address, besides localhost and
+    /// addresses; others are refused, since a web page may have made them lead there.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub http_hosts: Option<Vec<HostName>>,
+    /// Whether metrics have process ids as labels, which contain namespaces and sessions [default: true].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub metrics_process_labels: Option<bool>,
+    /// Namespaces that metrics tell apart; those that come later are counted together as other [default: 256].
+    #[arg(long, value_name = "COUNT")]
+    pub metrics_max_namespaces: Option<u32>,
     /// The isolation level of instances whose file and manifest name none: none, namespace or session
     /// [default: namespace].
     #[arg(long, value_name = "LEVEL")]
@@ -147,7 +158,7 @@ impl Settings {
         }
         layered!(upper over lower:
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
-            grpc_tls_client_ca insecure http_port http_listen isolation profile resync_interval backoff_period
+            grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
             session_reboot orphans inherit_env cpu_limit memory_limit log_format log_level cgroup
         )

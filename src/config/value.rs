@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -229,6 +230,24 @@ impl FromStr for VariableName {
 
 text_value!(VariableName, "string", "The name of an environment variable.", "SSL_CERT_FILE");
 
+/// The name of a host, or its address, in lower case and without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if text.parse::<IpAddr>().is_ok() || (!text.is_empty() && text.chars().all(named)) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(format!("'{}' is not the name of a host; write it without a scheme and a port", echo(text)))
+        }
+    }
+}
+
+text_value!(HostName, "string", "The name or address of a host, without a port.", "launcher.internal");
+
 /// What the launcher does with its processes when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -351,6 +370,15 @@ mod tests {
         assert!("never".parse::<SpanOrOff>().unwrap_err().ends_with("or off"));
         for bad in ["0", "-1", "nan", "inf", "1e9"] {
             assert!(bad.parse::<CoresOrOff>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port() {
+        assert_eq!("Launcher.internal".parse(), Ok(HostName("launcher.internal".to_owned())));
+        assert_eq!("::1".parse(), Ok(HostName("::1".to_owned())));
+        for bad in ["", "a:80", "http://a", "a b", "*"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
         }
     }
 

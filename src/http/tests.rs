@@ -1,15 +1,17 @@
 use super::*;
 use crate::health::StoreHealth;
-use crate::model::{Condition, DesiredStatus, RootStatus};
+use crate::model::{Condition, DesiredStatus, ProcessState, RootStatus};
 use crate::reconciler::Board;
 use crate::reconciler::board::tests::running;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
 struct Server {
     address: SocketAddr,
     board: Arc<Board>,
-    _state: tempfile::TempDir,
+    _http: Http,
+    state: tempfile::TempDir,
 }
 
 async fn server() -> Server {
@@ -17,21 +19,25 @@ async fn server() -> Server {
 }
 
 async fn server_with(store: StoreHealth) -> Server {
+    server_within(LIMITS, store).await
+}
+
+async fn server_within(limits: Limits, store: StoreHealth) -> Server {
     clock::boot().unwrap();
     let state = tempfile::tempdir().unwrap();
     let board = Arc::new(Board::new(clock::now()));
-    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let socket = state.path().join("http.sock");
+    let listeners = Listeners::open("127.0.0.1:0".parse().ok(), Some(socket)).await.unwrap();
     let vitals =
         Vitals { board: Arc::clone(&board), metrics: Arc::default(), store, state_dir: state.path().to_owned() };
-    tokio::spawn(serve(listener, vitals));
-    Server { address, board, _state: state }
+    let http = Http::serve_within(limits, listeners, &vitals, &[]);
+    Server { address: http.address().unwrap(), board, _http: http, state }
 }
 
 impl Server {
     async fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         let status = all.split(' ').nth(1).unwrap().parse().unwrap();
@@ -113,7 +119,48 @@ async fn other_paths_and_methods_are_told_what_there_is() {
 #[tokio::test]
 async fn an_address_in_use_is_refused_with_a_way_out() {
     let server = server().await;
-    let error = listen(server.address).await.unwrap_err();
+    let error = Listeners::open(Some(server.address), None).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidConfiguration);
     assert!(error.suggestion().unwrap().contains("--http-port"), "{error}");
+}
+
+#[tokio::test]
+async fn only_names_of_this_machine_are_answered() {
+    let server = server().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("http_hosts"), "{answer}");
+    assert!(!answer.contains("pattern_launcher_"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_socket_answers_whoever_may_open_it_and_zips_for_who_wants_it() {
+    let server = server().await;
+    for (headers, zipped) in [("", false), ("Accept-Encoding: gzip\r\n", true)] {
+        let mut stream = UnixStream::connect(server.state.path().join("http.sock")).await.unwrap();
+        stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: any\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        assert_eq!(head.contains("content-encoding: gzip"), zipped, "{head}");
+        let mut text = String::new();
+        if zipped {
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&answer[end..]), &mut text).unwrap();
+        } else {
+            text = String::from_utf8(answer[end..].to_vec()).unwrap();
+        }
+        assert!(text.contains("\npattern_launcher_ready 0\n"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_loses_its_place() {
+    let limits = Limits { connections: 1, head: Duration::from_millis(200), whole: Duration::from_millis(400) };
+    let server = server_within(limits, Arc::new(|| None)).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /health HT").await.unwrap();
+    assert_eq!(server.ask("GET /health").await.0, 200);
 }

@@ -117,7 +117,7 @@ impl Launcher {
     /// # }
     /// ```
     pub fn export_json(&self) -> String {
-        self.control.metrics().json()
+        self.control.json()
     }
 
     /// What happens from now on. Who is more than 4,096 events behind is told how many were missed.

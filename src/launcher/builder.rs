@@ -134,7 +134,8 @@ impl Builder {
         self
     }
 
-    /// Serves `/health` and `/ready` on this port of the loopback address; 0 is any free port.
+    /// Serves `/metrics`, `/health` and `/ready` on this port of the loopback address, and on `http.sock` in the state
+    /// folder; 0 is any free port.
     pub fn http_port(mut self, port: u16) -> Self {
         self.settings.http_port = Some(PortOrOff(Some(port)));
         self
@@ -170,6 +171,9 @@ impl Builder {
         let mut config = Config::decide(settings, None)?;
         if config.grpc.is_none() {
             config.socket = None;
+        }
+        if config.http.is_none() {
+            config.http_socket = None;
         }
         if !people {
             config.desired.clear();

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 /// Quantiles are of this many latest launches of a level: enough for a 99th percentile that ten of them decide.
 const LATEST: usize = 1_024;
-const LEVELS: [IsolationLevel; 3] = [IsolationLevel::None, IsolationLevel::Namespace, IsolationLevel::Session];
+/// All levels, in the order of their definition.
+pub(super) const LEVELS: [IsolationLevel; 3] =
+    [IsolationLevel::None, IsolationLevel::Namespace, IsolationLevel::Session];
 const NAME: &str = "pattern_launcher_launch_duration_seconds";
 const HELP: &str = "From the request to the healthy process, of launches that had to wait for one; \
                     quantiles of the latest 1,024 of each level";

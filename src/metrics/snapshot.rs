@@ -1,6 +1,7 @@
 //! The figures as numbers, for programs.
 
 use super::launches::{Launches, Quantiles};
+use super::usage::Usage;
 use prometheus::proto::{Metric, MetricFamily};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,6 +17,14 @@ pub struct MetricsSnapshot {
     pub isolation_levels: BTreeMap<String, u64>,
     /// What was counted, by pattern.
     pub patterns: BTreeMap<String, PatternCounts>,
+    /// Failures since the launcher was started, by the code of the error in lower case.
+    pub failure_reasons: BTreeMap<String, u64>,
+    /// What is declared: `declared` instances, and files that were `rejected`.
+    pub desired_instances: BTreeMap<String, u64>,
+    /// What processes use, by process id, as it was last sampled; empty when process ids are no label values.
+    pub usage: BTreeMap<String, Usage>,
+    /// Whether survivors are adopted and every desired folder is read.
+    pub ready: bool,
     /// Instances whose circuit is open or half-open.
     pub circuits_open: u64,
     /// Desired folders with a deletion that is held back.
@@ -41,45 +50,6 @@ pub struct PatternCounts {
     pub health_checks: u64,
 }
 
-/// The form of `/metrics.json`.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    launch_duration_p50_seconds: f64,
-    launch_duration_p95_seconds: f64,
-    launch_duration_p99_seconds: f64,
-    launch_duration_seconds_sum: f64,
-    launch_duration_seconds_count: u64,
-    processes: &'a BTreeMap<String, u64>,
-    isolation_levels: &'a BTreeMap<String, u64>,
-    patterns: &'a BTreeMap<String, PatternCounts>,
-    circuit_open: u64,
-    prune_blocked: u64,
-    scan_failures_total: u64,
-    uptime_seconds: f64,
-}
-
-impl MetricsSnapshot {
-    /// As JSON, with names in snake case.
-    pub fn json(&self) -> String {
-        let json = Json {
-            launch_duration_p50_seconds: self.launch_duration.p50,
-            launch_duration_p95_seconds: self.launch_duration.p95,
-            launch_duration_p99_seconds: self.launch_duration.p99,
-            launch_duration_seconds_sum: self.launch_duration.sum,
-            launch_duration_seconds_count: self.launch_duration.count,
-            processes: &self.processes,
-            isolation_levels: &self.isolation_levels,
-            patterns: &self.patterns,
-            circuit_open: self.circuits_open,
-            prune_blocked: self.prunes_blocked,
-            scan_failures_total: self.scan_failures,
-            uptime_seconds: self.uptime_seconds,
-        };
-        // Strings and numbers can always be written.
-        serde_json::to_string(&json).unwrap_or_default()
-    }
-}
-
 /// Reads the figures back from what Prometheus is told, so that the two never differ.
 pub(super) fn of(families: &[MetricFamily], launches: &Launches) -> MetricsSnapshot {
     let metrics = |name: &str| {
@@ -100,12 +70,29 @@ pub(super) fn of(families: &[MetricFamily], launches: &Launches) -> MetricsSnaps
     count("process_failures_total", |counts| &mut counts.failures);
     count("process_restarts_total", |counts| &mut counts.restarts);
     count("health_checks_total", |counts| &mut counts.health_checks);
+    let mut failure_reasons: BTreeMap<String, u64> = BTreeMap::new();
+    for metric in metrics("process_failures_total") {
+        *failure_reasons.entry(value(metric, "reason")).or_default() += number(metric.get_counter().get_value());
+    }
+    let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
+    let ids =
+        |name: &str| metrics(name).map(|metric| (value(metric, "process_id"), metric)).filter(|(id, _)| !id.is_empty());
+    for (id, metric) in ids("process_cpu_seconds_total") {
+        usage.entry(id).or_default().cpu_seconds = metric.get_counter().get_value();
+    }
+    for (id, metric) in ids("process_memory_bytes") {
+        usage.entry(id).or_default().memory_bytes = number(metric.get_gauge().get_value());
+    }
     let gauge = |name: &str| metrics(name).map(|metric| metric.get_gauge().get_value()).sum::<f64>();
     MetricsSnapshot {
         launch_duration: launches.quantiles(),
         processes: by("processes_total", "state"),
         isolation_levels: by("isolation_level", "level"),
         patterns,
+        failure_reasons,
+        desired_instances: by("desired_instances", "status"),
+        usage,
+        ready: gauge("ready") > 0.0,
         circuits_open: number(gauge("circuit_open")),
         prunes_blocked: number(gauge("prune_blocked")),
         scan_failures: metrics("scan_failures_total").map(|metric| number(metric.get_counter().get_value())).sum(),

@@ -190,6 +190,13 @@ pub struct DesiredStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl DesiredStatus {
+    /// Whether a first complete scan of every root has been decided on.
+    pub fn is_ready(&self) -> bool {
+        !self.roots.is_empty() && self.roots.iter().all(|root| root.ready)
+    }
+}
+
 /// How reading one root went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootStatus {

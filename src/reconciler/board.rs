@@ -102,7 +102,8 @@ impl Board {
     /// Tells where everything stands, as it is measured.
     pub fn standing<T>(&self, now: Moment, tell: impl FnOnce(&Standing<'_>) -> T) -> T {
         let (statuses, desired) = (self.statuses(), self.desired());
-        tell(&Standing { statuses: &statuses, desired: &desired, uptime: self.uptime(now) })
+        let ready = self.adopted() && desired.is_ready();
+        tell(&Standing { statuses: &statuses, desired: &desired, ready, uptime: self.uptime(now) })
     }
 
     /// How long ago the loop last turned.

@@ -53,7 +53,10 @@ impl Tally {
 
     /// Before the board is told.
     pub(super) fn published(&mut self, before: Option<&KeyStatus>, (key, after): &KeyChange, now: Moment) {
-        let Some(after) = after else { return };
+        let Some(after) = after else { return self.metrics.disappeared(key) };
+        if before.is_none() {
+            self.metrics.appeared(key);
+        }
         let restarts = before.map_or(0, |before| before.restart_count);
         // What was there when the launcher started was restarted by another.
         if before.is_some() && after.restart_count > restarts {

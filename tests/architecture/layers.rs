@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["act", "desired", "probe"],
     &["reconciler"],
-    &["api", "config", "control", "health", "http", "launcher", "telemetry"],
+    &["api", "config", "control", "health", "http", "launcher", "socket", "telemetry"],
     &["bin", "cli", "testing"],
 ];
 

@@ -166,6 +166,7 @@ impl World {
             subreaper: Subreaper::Off,
             orphans,
             orphan_interval,
+            metrics: Arc::default(),
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();
         let next = u128::from(uuid_part());

@@ -9,6 +9,7 @@ use crate::act::mailbox::Orders;
 use crate::act::prepare::{Paths, Ready, Refusal, prepare};
 use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
 use crate::act::tree::{Group, SessionProof, Tree};
+use crate::act::usage::Beginning;
 use crate::error::{Code, Error};
 use crate::model::{ProcessIdentity, RunRecord};
 use crate::observed::{Event, Fault};
@@ -136,6 +137,8 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
     };
     match failure {
         None => {
+            let Watched { identity, tree, .. } = &watched;
+            run.shared.meters.begin(&run.key, run.id, identity, tree, Beginning::Started);
             run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
             look_after(run, watched, rest).await;
         }
