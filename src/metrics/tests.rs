@@ -58,7 +58,7 @@ fn launches_are_a_summary_of_the_latest() {
     assert!(text.contains("launch_duration_seconds{isolation=\"namespace\",quantile=\"0.99\"} 1.99\n"), "{text}");
     assert!(text.contains("launch_duration_seconds_count{isolation=\"namespace\"} 2000\n"), "{text}");
     let json: Value = serde_json::from_str(&metrics.json(&standing(&desired))).expect("JSON");
-    assert_eq!(json["launch_duration_p95_seconds"], p95);
+    assert!(json["launch_duration_p95_seconds"].as_f64().is_some_and(|told| near(told, p95)), "{json}");
 }
 
 #[test]
@@ -168,13 +168,12 @@ fn json_has_the_same_figures() {
     let names = |samples: &BTreeMap<String, f64>| samples.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&told), names(&same));
     for (name, value) in &told {
-        assert_eq!(value.to_bits(), same[name].to_bits(), "{name} is {value} and {}", same[name]);
+        // Reading a number from JSON may be off by its last bit.
+        let near = (value - same[name]).abs() <= value.abs() * 1e-12;
+        assert!(near || (value.is_nan() && same[name].is_nan()), "{name} is {value} and {}", same[name]);
     }
     // What they come to.
-    assert_eq!(
-        json["launch_duration_p99_seconds"],
-        told["pattern_launcher_launch_duration_seconds{isolation=\"none\",quantile=\"0.99\"}"]
-    );
+    assert!((json["launch_duration_p99_seconds"].as_f64().expect("a number") - 0.13).abs() < 1e-9, "{json}");
     assert_eq!(
         (&json["launch_duration_seconds_count"], &json["failure_reasons"]["executable_not_found"]),
         (&4.into(), &4.into())
