@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// How often some runs are read.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
-/// How many are read at once: at some 30 µs each that is 0.3 % of a core however many runs there are. Up to this many
-/// are read in every interval; of more, each has its turn.
+/// How many are read at once, two files each, so that the cost has a bound however many runs there are. Up to this many are
+/// read in every interval; of more, each has its turn.
 const AT_ONCE: usize = 500;
 
 /// What the processes of a run use together.
