@@ -111,16 +111,20 @@ impl Chaos<'_> {
         }
     }
 
-    /// Each process has a record, and there is no other.
+    /// Each process has a record, and soon there is no other: that of a run is removed only after its end has been told.
     fn check_records(&self, status: &Status) {
-        let names = fs::read_dir(self.world.state().join("runs")).unwrap();
-        let names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        let mut recorded: Vec<&str> = names.iter().map(|name| name.rsplit('.').nth(3).unwrap_or(name)).collect();
-        recorded.sort_unstable();
-        let mut runs: Vec<String> =
+        let runs: BTreeSet<String> =
             status.instances.iter().filter_map(|key| key.run_id).map(|run| run.to_string()).collect();
-        runs.sort_unstable();
-        assert_eq!(recorded, runs, "what runs and what is recorded differ");
+        let mut recorded = BTreeSet::new();
+        let equal = within(SOON, || {
+            let names = fs::read_dir(self.world.state().join("runs")).unwrap().flatten();
+            let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+            recorded = names.map(|name| name.rsplit('.').nth(3).unwrap_or(&name).to_owned()).collect();
+            let without: Vec<_> = runs.difference(&recorded).collect();
+            assert!(without.is_empty(), "processes without a record: {without:?}");
+            recorded == runs
+        });
+        assert!(equal, "records of what does not run: {:?}", recorded.difference(&runs));
     }
 }
 
