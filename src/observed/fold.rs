@@ -67,12 +67,18 @@ pub const fn accepts(policy: RestartPolicy, exit: ExitReason) -> bool {
 }
 
 /// Takes over a new wish. The generation grows if and only if the content differs; a changed wish is a fresh start,
-/// unless only its `ttl` has changed: streak, backoff, circuit and end are forgotten. Returns whether it differed.
+/// unless only its `ttl` has changed: streak, backoff, circuit and end are forgotten. A job that
+/// ended well stays so when only how it would be looked after has changed: no other limit and no other default does it
+/// twice. Returns whether it differed.
 pub fn declare(memory: &mut Memory, instance: Arc<Instance>, now: Moment) -> bool {
     let before = std::mem::replace(&mut memory.instance, instance);
     let content = &memory.instance.content;
     let changed = before.content != *content;
     let afresh = !before.content.same_but_for_ttl(content);
+    let same_work = before.content.launch == content.launch && before.content.state == content.state;
+    let done = Finished { exit: ExitReason::Code(0) };
+    let over =
+        memory.finished.filter(|end| same_work && *end == done && accepts(content.supervision.restart, end.exit));
     if !memory.instance.origin.api_managed {
         (memory.asked_by, memory.renewed) = (None, None);
     } else if content.ttl.is_none() {
@@ -85,7 +91,7 @@ pub fn declare(memory: &mut Memory, instance: Arc<Instance>, now: Moment) -> boo
     }
     if afresh {
         forgive(memory);
-        memory.finished = None;
+        memory.finished = over;
         memory.last_error = None;
     }
     changed
