@@ -130,15 +130,18 @@ impl World {
                 }
             }
         }
+        let mut there: BTreeSet<&Key> = live.keys().copied().collect();
+        // A child that this launcher holds has not been executed, and is there all the same.
+        there.extend(self.held_children());
         if let Some(engine) = &self.engine {
             for key in &self.touched {
                 let Some(status) = engine.status(key, self.now) else {
-                    if live.contains_key(key) {
+                    if there.contains(key) {
                         found.push(("S12", format!("{key} is reported as gone and lives")));
                     }
                     continue;
                 };
-                if status.state == ProcessState::Terminated && live.contains_key(key) {
+                if status.state == ProcessState::Terminated && there.contains(key) {
                     found.push(("S12", format!("{key} is reported as terminated and lives")));
                 }
                 if status.observed_generation > status.generation {

@@ -1,5 +1,7 @@
 //! Scenarios of the simulated machine: hours of virtual time.
 
+mod starts;
+
 use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};
 use crate::error::{Code, Error};

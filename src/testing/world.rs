@@ -46,6 +46,8 @@ enum Occasion {
     Look { epoch: u64 },
     /// The periodic look.
     Resync { epoch: u64 },
+    /// A held child that was let go of notices.
+    LetGo { run: RunId },
     /// The store removes a launched file whose `ttl` is over.
     Expired { epoch: u64, key: Key },
     /// The supervisor of the launcher starts it again.
@@ -183,6 +185,12 @@ impl World {
             self.check();
         }
         self.now = if end.boot == self.now.boot { end } else { self.now };
+    }
+
+    /// The keys of the children that the launcher of this epoch holds.
+    pub(super) fn held_children(&self) -> impl Iterator<Item = &Key> {
+        let held = |process: &Process| process.held_by == Some(self.epoch) && process.lives();
+        self.processes.values().filter(move |(_, process)| held(process)).map(|(key, _)| key)
     }
 
     fn schedule(&mut self, after: Duration, occasion: Occasion) {

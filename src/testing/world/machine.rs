@@ -24,6 +24,9 @@ impl World {
                     self.probe(&key, run, pause);
                 }
             }
+            Occasion::LetGo { run } => {
+                self.processes.retain(|_, (_, process)| process.run != run || process.held_by.is_none());
+            }
             Occasion::Look { epoch } if epoch == self.epoch => self.look(),
             Occasion::Resync { epoch } if epoch == self.epoch => {
                 self.look();
@@ -141,7 +144,7 @@ impl World {
     }
 
     pub(super) fn discard(&mut self, key: &Key, run: RunId) {
-        self.processes.retain(|_, (_, process)| process.run != run || process.held_by.is_none());
+        self.schedule(Duration::from_micros(100), Occasion::LetGo { run });
         let error = Error::new(Code::ProcessStartFailed, "let go");
         let fault = Fault::Instance;
         self.deliver(Duration::from_micros(100), Event::StartFailed { key: key.clone(), run, error, fault });
