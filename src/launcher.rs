@@ -7,6 +7,7 @@
 mod ask;
 mod builder;
 mod reboot;
+mod roots;
 
 pub use builder::Builder;
 
@@ -122,7 +123,7 @@ impl Launcher {
     async fn begin(config: Config, role: Role) -> Result<Self> {
         let boot = clock::boot()?;
         let lock = StateLock::acquire(&config.state_dir)?;
-        refuse_held_roots(&config)?;
+        roots::refuse_held(&config).await?;
         // Before anything is touched: a launcher that cannot answer should not begin.
         let http = http::Listeners::open(config.http, config.http_socket.clone()).await?;
         let listeners = Listeners::open(config.socket.clone(), config.grpc, config.grpc_tls.as_ref()).await?;
@@ -297,19 +298,6 @@ impl Launcher {
             silent.map_or(Ok(()), |who| Err(internal("the loop ended without being asked to").with("silent", who)));
         asked.and(remembered).and(told)
     }
-}
-
-/// Refuses to begin beside a launcher that reads one of the same roots. The locks are only tried here: the store holds
-/// them, since the folder behind a root's path may change at any time.
-fn refuse_held_roots(config: &Config) -> Result<()> {
-    for root in store_settings(config, None).roots {
-        match RootLocks.hold(&root.path) {
-            Err(error) if error.code() == Code::AlreadyRunning => return Err(error),
-            // One that is not there yet, or cannot be read, is the store's to report and to look at again.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// What the store reads under a configuration: the desired folders, and the launch folder last.

@@ -84,7 +84,7 @@ impl StoreSettings {
     }
 }
 
-/// A way to talk to the store. The store ends when the last handle is dropped.
+/// A way to talk to the store. The store ends when the last handle is dropped, or with the loop that it tells.
 #[derive(Debug, Clone)]
 pub struct StoreHandle {
     commands: mpsc::Sender<Command>,

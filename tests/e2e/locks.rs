@@ -1,6 +1,8 @@
 //! One launcher per state folder and per desired folder.
 
 use crate::world::World;
+use pattern_launcher::Launcher;
+use pattern_launcher::error::Code;
 
 #[test]
 fn a_second_launcher_is_refused_and_told_the_pid_of_the_first() {
@@ -35,4 +37,21 @@ fn the_locks_go_with_the_launcher_however_it_ends() {
     world.start().kill();
     world.start().stop();
     world.start();
+}
+
+#[test]
+fn a_program_that_embeds_a_launcher_is_refused_beside_a_daemon() {
+    let world = World::new();
+    let daemon = world.start();
+    let pid = daemon.pid().to_string();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let builder = || Launcher::builder().patterns_dir(world.patterns()).desired_dir(world.desired());
+    let elsewhere = world.root().join("elsewhere");
+    let same_state = builder().state_dir(world.state()).launch_dir(elsewhere.join("launched"));
+    let same_root = builder().state_dir(elsewhere.join("state")).launch_dir(elsewhere.join("launched"));
+    for builder in [same_state, same_root] {
+        let refused = runtime.block_on(builder.build()).err().unwrap();
+        let told = (refused.code(), refused.context_value("pid"));
+        assert_eq!(told, (Code::AlreadyRunning, Some(pid.as_str())), "{refused}");
+    }
 }

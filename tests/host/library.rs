@@ -168,6 +168,31 @@ async fn what_cannot_be_used_is_told_by_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_launchers_of_one_program_never_read_one_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let desired = folder.path().join("desired");
+    std::fs::create_dir(&desired).unwrap();
+    let builder = |name: &str| {
+        let own = folder.path().join(name);
+        Launcher::builder()
+            .patterns_dir(patterns(folder.path()))
+            .desired_dir(&desired)
+            .state_dir(own.join("state"))
+            .launch_dir(own.join("launched"))
+    };
+    let first = builder("one").build().await.unwrap();
+    let reads = || first.control().board().desired().roots.iter().any(|root| root.path == desired && root.ready);
+    wait_for("the first to read it", reads).await;
+    let second = builder("other").build().await.err().unwrap();
+    assert_eq!(second.code(), Code::InvalidConfiguration, "{second}");
+    assert_eq!(second.context_value("desired_dir"), desired.to_str(), "{second}");
+    // Whoever can still ask the first keeps nobody out once it has ended.
+    let _control = first.control().clone();
+    first.shutdown(END).await.unwrap();
+    builder("other").build().await.unwrap().shutdown(END).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_launch_of_what_was_deleted_by_hand_keeps_it() {
     let folder = tempfile::tempdir().unwrap();
     let launched = folder.path().join("launched");

@@ -24,6 +24,8 @@ enum Woken {
     Noticed,
     Command(Option<Command>),
     Write(Option<Box<Write>>),
+    /// Nobody takes what it would say.
+    Alone,
 }
 
 /// When it looks again.
@@ -60,7 +62,7 @@ impl Pace {
         self.wanted = true;
     }
 
-    async fn next(&mut self, events: &Notify, inbox: &mut Inbox) -> Turn {
+    async fn next(&mut self, events: &Notify, inbox: &mut Inbox, deliveries: &mpsc::Sender<Delivery>) -> Turn {
         loop {
             if self.rested && self.wanted {
                 return Turn::Look;
@@ -69,20 +71,21 @@ impl Pace {
                 return Turn::Write(inbox.batch(None));
             }
             // Each arm may be dropped without loss: a permit, a command and a write stay where they are until they are
-            // taken, and the two sleeps go on.
+            // taken, the two sleeps go on, and a loop that has ended stays so.
             let woken = tokio::select! {
                 () = &mut self.rest, if !self.rested => Woken::Rested,
                 () = events.notified(), if !self.wanted => Woken::Noticed,
                 () = &mut self.again, if !self.wanted => Woken::Noticed,
                 command = inbox.commands.recv() => Woken::Command(command),
                 write = inbox.writes.recv() => Woken::Write(write.map(Box::new)),
+                () = deliveries.closed() => Woken::Alone,
             };
             match woken {
                 Woken::Rested => self.rested = true,
                 Woken::Noticed | Woken::Command(Some(Command::Poke)) => self.wanted = true,
                 Woken::Command(Some(Command::Reconfigure(settings))) => return Turn::Reconfigure(settings),
                 Woken::Write(Some(write)) => return Turn::Write(inbox.batch(Some(*write))),
-                Woken::Command(None) | Woken::Write(None) => return Turn::End,
+                Woken::Command(None) | Woken::Write(None) | Woken::Alone => return Turn::End,
             }
         }
     }
@@ -121,7 +124,7 @@ pub(super) async fn run(mut pass: Pass, mut inbox: Inbox, deliveries: mpsc::Send
             }
         }
         loop {
-            let work: Work = match pace.next(&events, &mut inbox).await {
+            let work: Work = match pace.next(&events, &mut inbox, &deliveries).await {
                 Turn::Look => break,
                 Turn::Write(batch) => Box::new(move |pass| Some(pass.write(batch))),
                 Turn::Reconfigure(settings) => Box::new(move |pass| {
