@@ -24,6 +24,7 @@ mod lifecycle;
 mod locks;
 mod prismctl;
 mod prune;
+mod records;
 mod roots;
 mod scale_alone;
 mod trees;
