@@ -16,6 +16,7 @@ mod e2e {
 mod api;
 mod floor;
 mod measure;
+mod records;
 mod table;
 
 use e2e::world::World;
@@ -39,19 +40,32 @@ fn main() {
     }
     let mut table = Table::new();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more.
-    if !std::env::args().any(|arg| arg == "api") {
+    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the other two.
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|arg| arg == part);
+    if wanted("loop") {
         measure_loop(&mut table, &disk);
     }
-    api::measure(&mut table, &disk, MANY);
+    if wanted("records") {
+        for (place, folder) in places(&disk) {
+            records::measure(&mut table, place, folder, SAMPLES);
+        }
+    }
+    if wanted("api") {
+        api::measure(&mut table, &disk, MANY);
+    }
     table.print();
+}
+
+/// The kinds of file system that the machine has.
+fn places(disk: &Path) -> impl Iterator<Item = (&'static str, &Path)> {
+    [("on tmpfs", Path::new("/dev/shm")), ("on disk", disk)].into_iter().filter(|(_, folder)| folder.is_dir())
 }
 
 /// What files cost, and what the daemon itself costs.
 fn measure_loop(table: &mut Table, disk: &Path) {
     let memory_backed = Path::new("/dev/shm");
-    let folders = [("on tmpfs", memory_backed), ("on disk", disk)];
-    for (place, folder) in folders.iter().filter(|(_, folder)| folder.is_dir()) {
+    for (place, folder) in places(disk) {
         let bare = table
             .times(&format!("posix_spawn loop, {MANY} processes, {place}"), ROUNDS, || floor::start_all(folder, MANY));
         let daemon =

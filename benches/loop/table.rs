@@ -33,6 +33,12 @@ impl Table {
         self.line("  beside the bare loop", &format!("{ratio:.2} ×"), "");
     }
 
+    /// How many times as long the first took as `what`, which took as long as the second.
+    pub(crate) fn beside(&mut self, what: &str, measured: Duration, bare: Duration) {
+        let ratio = measured.as_secs_f64() / bare.as_secs_f64();
+        self.line(&format!("  beside {what}"), &format!("{ratio:.3} ×"), "");
+    }
+
     /// Takes down many calls: the median, the 99th percentile and the rate.
     pub(crate) fn calls(&mut self, what: &str, calls: &Calls) {
         let at = |share: usize| shown(calls.times[(calls.times.len() * share / 100).min(calls.times.len() - 1)]);
@@ -83,6 +89,8 @@ impl Table {
 fn shown(time: Duration) -> String {
     if time.as_secs() > 0 {
         format!("{:.2} s", time.as_secs_f64())
+    } else if time < Duration::from_millis(1) {
+        format!("{:.1} µs", time.as_secs_f64() * 1e6)
     } else {
         format!("{:.2} ms", time.as_secs_f64() * 1000.0)
     }
