@@ -82,4 +82,16 @@ mod tests {
         remember(state.path(), &newest).expect("noted");
         assert_eq!(noted(state.path()), [new, newest]);
     }
+
+    #[test]
+    fn what_launchers_of_version_1_wrote_is_read() {
+        let state = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/state"));
+        let then = "/sys/fs/cgroup/unified/pattern-launcher-b466be765bc7e6321e6e17f91228913c";
+        assert_eq!(noted(state), [PathBuf::from(then)]);
+        // Of /srv/golden/state: a name that is made otherwise would leave what is in there to nobody.
+        assert_eq!(
+            format!("{}{}", crate::model::V2_BASE, short_hash(b"/srv/golden/state")),
+            then.rsplit('/').next().expect("a name")
+        );
+    }
 }

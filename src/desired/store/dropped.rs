@@ -55,3 +55,34 @@ impl Dropped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn s14_what_is_on_disk_already_is_not_written_again() {
+        let state = tempfile::tempdir().expect("a folder");
+        let held: BTreeSet<Key> = [Key::parse("ns:a:p").expect("a key")].into();
+        let written = || std::fs::metadata(state.path().join("desired-dropped.json")).expect("it is there").ino();
+        let mut dropped = Dropped::read(state.path());
+        dropped.write(BTreeSet::new());
+        assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 0, "there is nothing to say");
+        dropped.write(held.clone());
+        let before = written();
+        dropped.write(held.clone());
+        let mut next = Dropped::read(state.path());
+        next.write(held);
+        assert_eq!(written(), before);
+        next.write(BTreeSet::new());
+        assert_ne!(written(), before);
+    }
+
+    #[test]
+    fn what_launchers_of_version_1_wrote_is_read() {
+        let known = Dropped::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/state"))).known;
+        let names: Vec<&str> = known.iter().map(Key::as_str).collect();
+        assert_eq!(names, ["ns:held-3:plain", "ns:held-4:plain", "ns:held-5:plain"]);
+    }
+}

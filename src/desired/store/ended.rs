@@ -119,4 +119,11 @@ mod tests {
         ended.note([key(1)].iter());
         assert_eq!(Ended::read(state.path()).recent, ended.recent);
     }
+
+    #[test]
+    fn what_launchers_of_version_1_wrote_is_read() {
+        let then = Ended::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/state")));
+        let names: Vec<&str> = then.recent.iter().map(Key::as_str).collect();
+        assert_eq!(names, ["ns:ended:plain", "ns:ending:stubborn"]);
+    }
 }

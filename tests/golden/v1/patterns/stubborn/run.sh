@@ -1,0 +1,2 @@
+#!/bin/sh
+trap "" TERM; while :; do sleep 1000; done
