@@ -101,7 +101,7 @@ impl Reading {
                     }
                 }
                 Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                    if !self.pause(to).await {
+                    if self.is_over() || !self.pause(to).await {
                         return End::Done;
                     }
                 }
@@ -114,6 +114,8 @@ impl Reading {
     async fn read_file(&self, file: &mut File, to: &Chunks) -> std::io::Result<Read> {
         let mut pending: Vec<u8> = Vec::with_capacity(CHUNK);
         loop {
+            // Asked before the reading, so that what was printed before the key went is read.
+            let is_over = self.is_over();
             let more = read_more(file, &mut pending).await?;
             let whole = match pending.iter().rposition(|byte| *byte == b'\n') {
                 Some(newline) => newline + 1,
@@ -131,7 +133,7 @@ impl Reading {
                 continue;
             }
             let replaced = self.is_replaced(file).await;
-            let goes_on = !replaced && self.pause(to).await;
+            let goes_on = !replaced && !is_over && self.pause(to).await;
             if !goes_on && !pending.is_empty() {
                 // The last line has no end yet, and nobody waits for it here.
                 drop(to.send(Ok(StreamLogsResponse { data: std::mem::take(&mut pending) })).await);
@@ -144,12 +146,13 @@ impl Reading {
         }
     }
 
-    /// Waits for more. False when there will be none, or nobody to read it.
+    /// Whether nothing more will be printed that is wanted: a key that is gone prints nothing any more.
+    fn is_over(&self) -> bool {
+        !self.follow || self.board.status(&self.key).is_none()
+    }
+
+    /// Waits for more. False when nobody reads it.
     async fn pause(&self, to: &Chunks) -> bool {
-        // A key that is gone prints nothing any more; what it printed before this is read before the next pause.
-        if !self.follow || self.board.status(&self.key).is_none() {
-            return false;
-        }
         tokio::select! {
             // Cancel-safe: a closed channel stays closed.
             () = to.closed() => false,

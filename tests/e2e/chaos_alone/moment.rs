@@ -2,7 +2,7 @@
 
 use super::Chaos;
 use crate::world::dice::Dice;
-use crate::world::wait::{pause, wait_for};
+use crate::world::wait::pause;
 use crate::world::{Daemon, alive, signal};
 use std::fs;
 use std::time::Duration;
@@ -46,7 +46,9 @@ pub(super) fn any_delay(dice: &mut Dice) -> Duration {
 impl Chaos<'_> {
     /// Kills; gives the launcher back where it is none of the killed.
     pub(super) fn kill(&mut self, moment: Moment, daemon: Daemon) -> Option<Daemon> {
+        // One that was killed is replaced only when something is to be started.
         let spawner = spawner(daemon.pid());
+        let kill_spawner = || spawner.into_iter().for_each(|pid| signal(pid, "KILL"));
         match moment {
             Moment::AtRest => self.killed("launcher at rest"),
             Moment::Busy => self.killed("launcher at work"),
@@ -60,40 +62,43 @@ impl Chaos<'_> {
                 }
             }
             Moment::Spawner => {
-                self.killed("spawner");
-                signal(spawner, "KILL");
+                self.spawner_killed(spawner);
+                kill_spawner();
                 return Some(daemon);
             }
             Moment::SpawnerFirst => {
-                self.killed("spawner");
+                self.spawner_killed(spawner);
                 self.killed("launcher after its spawner");
-                signal(spawner, "KILL");
+                kill_spawner();
                 pause(self.dice.shorter_than(Duration::from_millis(5)));
             }
             Moment::LauncherFirst => {
                 self.killed("launcher at work");
-                self.killed("spawner");
+                self.spawner_killed(spawner);
                 signal(daemon.pid(), "KILL");
-                signal(spawner, "KILL");
+                kill_spawner();
             }
         }
         daemon.kill();
         None
     }
+
+    fn spawner_killed(&mut self, spawner: Option<i32>) {
+        if spawner.is_some() {
+            self.killed("spawner");
+        }
+    }
 }
 
-/// The process that makes the others. The children that it has just made look like it, but are younger.
-fn spawner(launcher: i32) -> i32 {
-    wait_for("there is a spawner", || {
-        let pids =
-            fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let made_by = |pid: i32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
-            let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let is_it = fields[1] == launcher.to_string() && command.ends_with(b"\0__spawner\0");
-            is_it.then(|| (fields[19].parse::<u64>().unwrap(), pid))
-        };
-        pids.filter_map(made_by).min().map(|(_, pid)| pid)
-    })
+/// The process that makes the others, if there is one. The children that it has just made look like it, but are younger.
+fn spawner(launcher: i32) -> Option<i32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let made_by = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let is_it = fields[1] == launcher.to_string() && command.ends_with(b"\0__spawner\0");
+        is_it.then(|| (fields[19].parse::<u64>().unwrap(), pid))
+    };
+    pids.filter_map(made_by).min().map(|(_, pid)| pid)
 }
