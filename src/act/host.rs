@@ -13,7 +13,7 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, Watched, clear_away, forget, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
-use super::sweep::{Orphans, report, strays, sweep};
+use super::sweep::{Orphans, strays};
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
@@ -168,10 +168,7 @@ impl Host {
         let verified = Verifier::new(self.state_dir.clone(), clock::now().boot).verify_all(records).await;
         // Only now: each new task would wake a thread of the runtime, which costs as much as the verifying.
         let mut restored: Vec<_> = verified.into_iter().map(|(record, found)| self.take_over(record, found)).collect();
-        let left = match self.orphans {
-            Orphans::End => sweep(stray).await,
-            Orphans::Report => report(stray),
-        };
+        let left = self.orphans.deal(stray).await;
         restored.extend(
             left.into_iter()
                 .map(|(cgroup, error)| RestoredRun::Unverifiable { file_name: cgroup.key_file_name(), error }),

@@ -6,7 +6,7 @@
 
 use super::cgroup::RunCgroup;
 use super::shared::Shared;
-use super::sweep::{Orphans, sweep, unrecorded};
+use super::sweep::{Orphans, unrecorded};
 use crate::observed::Event;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) async fn watch(shared: Arc<Shared>, state_dir: PathBuf, mode: Orphans
         }
         let found = look(&shared, &state_dir).await;
         let left = tokio::select! {
-            left = deal(found, mode) => left,
+            left = mode.deal(found) => left.into_iter().map(|(cgroup, _)| cgroup).collect::<Vec<_>>(),
             // What has been signalled ends; the rest is found by the next launcher.
             () = shared.leave.cancelled() => return,
         };
@@ -47,15 +47,6 @@ async fn look(shared: &Arc<Shared>, state_dir: &Path) -> Vec<RunCgroup> {
             if own.leave.is_cancelled() { Vec::new() } else { found }
         })
         .await
-}
-
-/// What is left of them.
-async fn deal(found: Vec<RunCgroup>, mode: Orphans) -> Vec<RunCgroup> {
-    match mode {
-        Orphans::End => sweep(found).await.into_iter().map(|(cgroup, _)| cgroup).collect(),
-        // An empty one is no process, and is removed.
-        Orphans::Report => found.into_iter().filter(|cgroup| !super::sweep::removed(cgroup)).collect(),
-    }
 }
 
 fn tell(cgroup: &RunCgroup) {

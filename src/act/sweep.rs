@@ -26,6 +26,14 @@ impl Orphans {
     /// How often they are looked for. Listing our cgroups and records costs some milliseconds with a thousand runs, and
     /// what is found has done without an owner for as long already.
     pub const INTERVAL: Duration = Duration::from_secs(60);
+
+    /// Does with them as it says; returns those in which something goes on living, and why their keys must not be started.
+    pub(super) async fn deal(self, strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
+        match self {
+            Self::End => sweep(strays).await,
+            Self::Report => report(strays),
+        }
+    }
 }
 
 /// The cgroups of which no run has a record, not even one that was set aside. None when that cannot be said.
@@ -34,10 +42,12 @@ pub(super) fn unrecorded(state_dir: &Path) -> Vec<RunCgroup> {
     // Read after the cgroups: a record is written while its cgroup is there.
     let Ok(entries) = std::fs::read_dir(state_dir.join(RUNS_FOLDER)) else { return Vec::new() };
     let Ok(entries) = entries.collect::<io::Result<Vec<_>>>() else { return Vec::new() };
-    let records: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    // In order, so that a thousand cgroups are not each compared with a thousand records on the way to an adoption.
+    let records: BTreeSet<String> =
+        entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let has_record = |cgroup: &RunCgroup| {
         let own = format!("{}.", cgroup.name());
-        records.iter().any(|record| record.starts_with(&own))
+        records.range(own.clone()..).next().is_some_and(|record| record.starts_with(&own))
     };
     found.into_iter().filter(|cgroup| !has_record(cgroup)).collect()
 }
@@ -51,7 +61,7 @@ pub(super) fn strays(state_dir: &Path, recorded: &BTreeSet<PathBuf>, damaged: &B
 }
 
 /// Ends and removes them; returns those in which something goes on living, and why their keys must not be started.
-pub(super) async fn sweep(mut strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
+async fn sweep(mut strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
     strays.retain(|cgroup| !removed(cgroup));
     for round in 0..KILLED {
         if strays.is_empty() {
@@ -73,7 +83,7 @@ pub(super) async fn sweep(mut strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)>
 }
 
 /// Tells of them instead; those in which nothing is are removed.
-pub(super) fn report(strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
+fn report(strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
     let left = strays.into_iter().filter(|cgroup| !removed(cgroup));
     left.map(|cgroup| {
         let error = found("Processes of an earlier launcher have no record, and are only reported", &cgroup);
@@ -84,7 +94,7 @@ pub(super) fn report(strays: Vec<RunCgroup>) -> Vec<(RunCgroup, Error)> {
 }
 
 /// Whether nothing is in it any more; it is then gone.
-pub(super) fn removed(cgroup: &RunCgroup) -> bool {
+fn removed(cgroup: &RunCgroup) -> bool {
     let gone = cgroup
         .is_populated()
         .and_then(|populated| if populated { Err(io::ErrorKind::ResourceBusy.into()) } else { cgroup.remove() });
