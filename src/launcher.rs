@@ -6,41 +6,39 @@
 
 mod ask;
 mod builder;
+mod launch_dir;
 mod reboot;
 mod roots;
+mod translate;
 
 pub use builder::Builder;
+pub use translate::{log_dir, offline_settings, store_settings};
 
 use crate::act::records::Loaded as LoadedRecords;
 use crate::act::status_file::STATUS_FILE;
-use crate::act::{
-    CgroupChoice, Host, HostSettings, Orphans, Records, RootLocks, StateLock, StatusWriter, Subreaper, Tracking, clock,
-};
+use crate::act::{Host, Records, RootLocks, StateLock, StatusWriter, Tracking, clock};
 use crate::api::{self, Addresses, Api, Listeners, Service};
-use crate::config::{CgroupSetting, Config, OnExit, OrphanPolicy};
+use crate::config::{Config, OnExit};
 use crate::control::Control;
-use crate::desired::root::{RootLock, RootSpec};
-use crate::desired::store::{self, StoreHandle, StoreSettings};
+use crate::desired::store::{self, StoreHandle};
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
 use crate::http::{self, Http};
 use crate::metrics::Metrics;
-use crate::model::environment::INHERITED;
 use crate::observed::{Restored, RestoredRun};
 use crate::reconciler::engine::Engine;
 use crate::reconciler::{Board, Reconciler, Remains, Request, SystemDice};
 use crate::telemetry;
-use std::collections::BTreeMap;
-use std::io;
+use launch_dir::{make_launch_dir, provide_launch_dir};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use translate::{host_settings, needing_restart};
 
 /// Events on their way to the loop: a thousand runs may each have a few. A run that finds the queue full waits.
 const EVENTS: usize = 4096;
@@ -300,66 +298,6 @@ impl Launcher {
     }
 }
 
-/// What the store reads under a configuration: the desired folders, and the launch folder last.
-pub fn store_settings(config: &Config, locks: Option<Arc<dyn RootLock>>) -> StoreSettings {
-    let people = config.desired.iter().map(|root| RootSpec {
-        path: root.path.clone(),
-        namespaces: root.namespaces.clone().unwrap_or_default(),
-        patterns: root.patterns.clone().unwrap_or_default(),
-        api_managed: false,
-    });
-    let launched = RootSpec { api_managed: true, ..RootSpec::open(config.launch_dir.clone()) };
-    StoreSettings {
-        roots: people.chain([launched]).collect(),
-        patterns_dir: config.patterns_dir.clone(),
-        defaults: config.defaults.clone(),
-        resync: config.resync_interval,
-        state_dir: config.state_dir.clone(),
-        locks,
-    }
-}
-
-/// What is read without a launcher: no locks, and no launch folder where there is none yet.
-pub fn offline_settings(config: &Config) -> StoreSettings {
-    let mut settings = store_settings(config, None);
-    settings.roots.retain(|root| !root.api_managed || root.path.symlink_metadata().is_ok());
-    settings
-}
-
-/// Where the output of instances goes; absolute, since errors name it to people who may be elsewhere.
-pub fn log_dir(state_dir: &Path) -> PathBuf {
-    let logs = state_dir.join("logs");
-    std::path::absolute(&logs).unwrap_or(logs)
-}
-
-fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>) -> HostSettings {
-    let names = INHERITED.iter().copied().chain(config.inherit_env.iter().map(String::as_str));
-    let inherited_env: BTreeMap<String, String> =
-        names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
-    HostSettings {
-        state_dir: config.state_dir.clone(),
-        log_dir: log_dir(&config.state_dir),
-        cgroup: match &config.cgroup {
-            CgroupSetting::Auto => CgroupChoice::Auto,
-            CgroupSetting::Off => CgroupChoice::Off,
-            CgroupSetting::Path(path) => CgroupChoice::Under(path.clone()),
-        },
-        inherited_env,
-        spawner_exe: None,
-        // It concerns the whole process, so in somebody's program it is not ours to decide.
-        subreaper: match role {
-            Role::Daemon => Subreaper::On,
-            Role::Embedded(_) => Subreaper::Off,
-        },
-        orphans: match config.orphans {
-            OrphanPolicy::End => Orphans::End,
-            OrphanPolicy::Report => Orphans::Report,
-        },
-        orphan_interval: Orphans::INTERVAL,
-        metrics: Arc::clone(metrics),
-    }
-}
-
 fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>, metrics: &Arc<Metrics>) -> Vitals {
     let records = Arc::clone(records);
     Vitals {
@@ -396,90 +334,7 @@ async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
     Restored { memories, runs }
 }
 
-/// Sees to it that the launch folder is there: at once if that is possible, else as soon as the folder above it is.
-/// Once it has been there it is not made again, since a folder that disappears means nothing, and an empty one would
-/// mean that everything in it was deleted.
-///
-/// `made` is how the first attempt went, which comes before the folder is first read.
-fn provide_launch_dir(config: &Config, store: &StoreHandle, made: io::Result<()>) -> Option<AbortHandle> {
-    let (launch_dir, every, store) = (config.launch_dir.clone(), config.resync_interval, store.clone());
-    let error = made.err()?;
-    tracing::warn!(launch_dir = %launch_dir.display(), %error, "the launch folder cannot be made yet");
-    let task = tokio::spawn(async move {
-        while make_launch_dir(&launch_dir).is_err() {
-            tokio::time::sleep(every).await;
-        }
-        store.poke();
-    });
-    Some(task.abort_handle())
-}
-
-/// Makes the launch folder, but none above it: a desired folder that is not there may be one that is not mounted.
-fn make_launch_dir(launch_dir: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(launch_dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
-}
-
-/// The settings that differ and that a running launcher cannot take over.
-fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
-    let differing = [
-        ("state_dir", before.state_dir != after.state_dir),
-        ("http_port, http_listen", before.http != after.http),
-        ("http_hosts", before.http_hosts != after.http_hosts),
-        ("metrics_process_labels, metrics_max_namespaces", before.metrics_labels != after.metrics_labels),
-        ("grpc_port, grpc_listen", before.grpc != after.grpc),
-        ("grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca", before.grpc_tls != after.grpc_tls),
-        ("inherit_env", before.inherit_env != after.inherit_env),
-        ("cgroup", before.cgroup != after.cgroup),
-        ("log_format", before.log_format != after.log_format),
-        ("log_level", before.log_level != after.log_level),
-        ("orphans", before.orphans != after.orphans),
-    ];
-    differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
-}
-
 fn internal(message: &str) -> Error {
     Error::new(Code::InternalError, message)
         .suggest("start the launcher again; the processes go on meanwhile and are taken over")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Settings;
-
-    fn config(settings: Settings) -> Config {
-        Config::decide(settings, None).unwrap()
-    }
-
-    #[test]
-    fn the_launch_folder_is_the_last_root() {
-        let settings = store_settings(&config(Settings::default()), None);
-        let roots: Vec<_> = settings.roots.iter().map(|root| (root.path.clone(), root.api_managed)).collect();
-        assert_eq!(roots, [("./desired".into(), false), ("./desired/launched".into(), true)]);
-    }
-
-    #[test]
-    fn what_needs_a_restart_is_named() {
-        let before = config(Settings::default());
-        let after = config(Settings { max_errors: Some(9), ..Settings::default() });
-        assert!(needing_restart(&before, &after).is_empty());
-        let after = config(Settings { state_dir: Some("elsewhere".into()), ..Settings::default() });
-        assert_eq!(needing_restart(&before, &after), ["state_dir"]);
-        let (cert, key) = (Some("cert.pem".into()), Some("key.pem".into()));
-        let after = config(Settings { grpc_tls_cert: cert, grpc_tls_key: key, ..Settings::default() });
-        assert_eq!(needing_restart(&before, &after), ["grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca"]);
-    }
-
-    #[test]
-    fn no_folder_above_the_launch_folder_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        make_launch_dir(&folder.path().join("desired/launched")).unwrap_err();
-        assert!(!folder.path().join("desired").exists());
-        make_launch_dir(&folder.path().join("launched")).unwrap();
-        make_launch_dir(&folder.path().join("launched")).unwrap();
-        assert!(folder.path().join("launched").is_dir());
-    }
 }
