@@ -1,6 +1,7 @@
 //! Counting and telling.
 
 use super::*;
+use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -196,4 +197,113 @@ fn no_process_id_is_told_when_that_is_switched_off() {
     let (text, json) = (metrics.prometheus(&standing(&desired)), metrics.json(&standing(&desired)));
     assert!(!text.contains("secret") && !json.contains("secret"), "{text}\n{json}");
     assert!(text.contains("\npattern_launcher_process_cpu_seconds_total 2\n"), "{text}");
+}
+
+/// Something that is counted of one of a few keys.
+#[derive(Debug, Clone)]
+enum Counted {
+    Appeared,
+    Disappeared,
+    Started,
+    Stopped,
+    Failed(Code),
+    Restarted(u32),
+    Probed(ProbeOutcome),
+    Warm(u64),
+    Launched(u64),
+    Used(u64),
+}
+
+fn counted() -> impl Strategy<Value = Counted> {
+    let code = prop_oneof![
+        Just(Code::ProcessCrashed),
+        Just(Code::HealthCheckFailed),
+        Just(Code::ExecutableNotFound),
+        Just(Code::PortAllocationFailed),
+    ];
+    let outcome = prop_oneof![
+        Just(ProbeOutcome::Success),
+        Just(ProbeOutcome::Failure("no".to_owned())),
+        Just(ProbeOutcome::Error("no".to_owned())),
+    ];
+    prop_oneof![
+        Just(Counted::Appeared),
+        Just(Counted::Disappeared),
+        Just(Counted::Started),
+        Just(Counted::Stopped),
+        code.prop_map(Counted::Failed),
+        (0_u32..3).prop_map(Counted::Restarted),
+        outcome.prop_map(Counted::Probed),
+        (0_u64..40_000).prop_map(Counted::Warm),
+        (0_u64..40_000).prop_map(Counted::Launched),
+        (0_u64..5_000).prop_map(Counted::Used),
+    ]
+}
+
+fn count(metrics: &Metrics, key: &Key, what: &Counted) {
+    match what {
+        Counted::Appeared => {
+            metrics.appeared(key);
+            metrics.usage_begins(key);
+        }
+        Counted::Disappeared => metrics.disappeared(key),
+        Counted::Started => metrics.started(key),
+        Counted::Stopped => metrics.stopped(key),
+        Counted::Failed(code) => metrics.failed(key, *code),
+        Counted::Restarted(count) => metrics.restarted(key, *count),
+        Counted::Probed(outcome) => metrics.probed(key, outcome),
+        Counted::Warm(millis) => metrics.warmed_up(key, Duration::from_millis(*millis)),
+        Counted::Launched(millis) => metrics.launched(key, Duration::from_millis(*millis)),
+        Counted::Used(millis) => metrics.used_cpu(key, Duration::from_millis(*millis)),
+    }
+}
+
+/// Whether a sample counts, and so never goes down. One gauge is named like a counter.
+fn counts(sample: &str) -> bool {
+    let name = sample.split('{').next().unwrap_or_default();
+    let suffixes = ["_total", "_sum", "_count", "_bucket"];
+    suffixes.iter().any(|suffix| name.ends_with(suffix)) && name != "pattern_launcher_processes_total"
+}
+
+proptest! {
+    // Everything is told after each step, which takes a few milliseconds.
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn counters_begin_at_zero_never_go_down_and_add_up(
+        history in proptest::collection::vec((0_usize..4, counted()), 0..60),
+        processes in proptest::bool::ANY,
+    ) {
+        let ids = ["ns:a:p", "ns:b:p", "session:a:s:q", "shared:q"];
+        let metrics = Metrics::new(Labels { processes, namespaces: 1 });
+        let desired = DesiredStatus::default();
+        let mut last: BTreeMap<String, f64> = BTreeMap::new();
+        let mut failures: BTreeMap<String, u64> = BTreeMap::new();
+        for (at, what) in &history {
+            let key = key(ids[*at]);
+            count(&metrics, &key, what);
+            if let Counted::Failed(code) = what {
+                *failures.entry(code.as_str().to_ascii_lowercase()).or_default() += 1;
+            }
+            let now = samples(&metrics.prometheus(&standing(&desired)));
+            for (name, value) in now.iter().filter(|(name, _)| counts(name)) {
+                // A process id that is gone is forgotten with what it used, and begins anew when it comes back.
+                let forgotten = matches!(what, Counted::Disappeared) && name.contains(key.as_str());
+                let before = last.get(name).copied().unwrap_or(0.0);
+                prop_assert!(*value >= before || forgotten, "{name} went from {before} to {value} by {what:?}");
+            }
+            // What is not told any more is what a process id used that has gone, and nothing else.
+            for name in last.keys().filter(|name| !now.contains_key(*name)) {
+                let of_gone = matches!(what, Counted::Disappeared)
+                    && name.starts_with("pattern_launcher_process_cpu_seconds_total{process_id=");
+                prop_assert!(of_gone, "{name} is gone by {what:?}");
+            }
+            last = now.into_iter().filter(|(name, _)| counts(name)).collect();
+        }
+        let snapshot = metrics.snapshot(&standing(&desired));
+        let total: u64 = snapshot.patterns.values().map(|counts| counts.failures).sum();
+        prop_assert_eq!(total, failures.values().sum::<u64>());
+        let told: BTreeMap<String, u64> =
+            snapshot.failure_reasons.into_iter().filter(|(_, count)| *count > 0).collect();
+        prop_assert_eq!(told, failures);
+    }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the repository fails")]
 
+mod alerts;
 mod layers;
 mod readme;
 mod samples;

@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod dice;
 pub(crate) mod http;
+pub(crate) mod metrics;
 pub(crate) mod ports;
 pub(crate) mod prismctl;
 pub(crate) mod processes;

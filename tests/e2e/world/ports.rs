@@ -40,6 +40,11 @@ impl Ports {
         self.first
     }
 
+    /// The port of a server that a test starts beside the daemon.
+    pub(crate) fn beside(&self) -> u16 {
+        self.first + 1
+    }
+
     /// What instances are given ports from, as the daemon is told.
     pub(crate) fn range(&self) -> String {
         format!("{}-{}", self.first + 2, self.last)
