@@ -84,6 +84,8 @@ struct Meter {
     cgroup: Option<PathBuf>,
     /// CPU time at the last reading; `None` before the first of one that was adopted.
     counted: Option<Duration>,
+    /// Whether the cgroup tells CPU time, so that a last reading can wait until it is about to be removed.
+    cgroup_tells: bool,
     /// Whether its main process has ended. Another run of the key may have begun by the time its tree is gone.
     ended: bool,
 }
@@ -97,15 +99,15 @@ impl Meters {
     /// A run is read from now on.
     pub(crate) fn begin(&self, key: &Key, run: RunId, identity: &ProcessIdentity, tree: &Tree, from: Beginning) {
         self.metrics.usage_begins(key);
-        let cgroup = match tree {
-            Tree::Cgroup(cgroup) => Some(cgroup.path().to_owned()),
-            Tree::Group(_) => None,
+        let (cgroup, cgroup_tells) = match tree {
+            Tree::Cgroup(cgroup) => (Some(cgroup.path().to_owned()), cgroup.tells_cpu()),
+            Tree::Group(_) => (None, false),
         };
         let counted = match from {
             Beginning::Started => Some(Duration::ZERO),
             Beginning::Adopted => None,
         };
-        let meter = Meter { key: key.clone(), identity: identity.clone(), cgroup, counted, ended: false };
+        let meter = Meter { key: key.clone(), identity: identity.clone(), cgroup, counted, cgroup_tells, ended: false };
         let mut runs = self.lock();
         runs.each.insert(run, meter);
         runs.turns.push_back(run);
@@ -129,10 +131,13 @@ impl Meters {
         }
     }
 
-    /// The main process of a run has ended and is not reaped yet. It holds no memory any more.
+    /// The main process of a run has ended and is not reaped yet. It holds no memory any more. Nothing is read that can be
+    /// read later: whoever restarts it waits for this.
     pub(crate) fn main_ended(&self, run: RunId) {
         let Some(meter) = self.lock().each.get(&run).cloned() else { return };
-        if let Some(reading) = read(&meter.identity, meter.cgroup.as_deref()) {
+        if !meter.cgroup_tells
+            && let Some(reading) = read(&meter.identity, meter.cgroup.as_deref())
+        {
             self.note(run, reading);
         }
         if let Some(meter) = self.lock().each.get_mut(&run) {

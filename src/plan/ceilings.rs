@@ -285,6 +285,9 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.put(&key("t", "a"), Some(load(0, 100, 0)));
         assert_eq!(ledger.room(&key("t", "b"), load(0, 0, 0), &ceilings), Ok(()));
+        // Nor where there is too much already, as when the ceiling was lowered.
+        ledger.put(&key("t", "c"), Some(load(0, 50, 0)));
+        assert_eq!(ledger.room(&key("t", "b"), load(0, 0, 0), &ceilings), Ok(()));
         let alone = Ledger::default().room(&key("t", "b"), load(0, 101, 0), &ceilings).unwrap_err();
         assert!(alone.error(&key("t", "b")).suggestion().is_some_and(|text| text.contains("lower the limit")));
     }

@@ -45,6 +45,12 @@ impl RunCgroup {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether it tells what its processes have used of CPU time, also when they are gone: a v2 cgroup does without any
+    /// controller.
+    pub(crate) fn tells_cpu(&self) -> bool {
+        self.rung != CgroupRung::V1Freezer
+    }
+
     /// Whether any process is in it or below it. A zombie is not, nor is anything in a cgroup that is gone.
     pub(crate) fn is_populated(&self) -> io::Result<bool> {
         if self.rung == CgroupRung::V1Freezer {

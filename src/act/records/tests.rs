@@ -1,47 +1,20 @@
 use super::*;
-use crate::model::{
-    Content, DesiredState, Generation, Instance, Isolation, Moment, Namespace, Origin, PatternName, PatternRevision,
-    Ports, ProcessIdentity, Resources, RestartPolicy, Secret, StartSpec, StopProgress, StopSignal, Supervision,
-};
+use crate::model::{Generation, Instance, Moment, Ports, ProcessIdentity, Secret, StopProgress};
+use crate::testing::samples;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const BOOT: BootId = BootId::from_u128(7);
 const EARLIER_BOOT: BootId = BootId::from_u128(6);
 
 fn instance(tenant: usize) -> Arc<Instance> {
-    let pattern = PatternName::new("consumer").expect("a name");
-    let isolation = Isolation::Namespace(Namespace::new(&format!("tenant-{tenant}")).expect("a name"));
-    let launch = StartSpec {
-        pattern: PatternRevision {
-            version: "1.0.0".to_owned(),
-            folder: PathBuf::from("/opt/patterns/consumer"),
-            executable: "./consumer".to_owned(),
-            digest: None,
-            args: vec!["--tenant".to_owned(), "$(NAMESPACE)".to_owned()],
-            environment: BTreeMap::new(),
-            preferred_port: None,
-        },
-        config: BTreeMap::from([("password".to_owned(), Secret::new("line\nbreak \"quoted\""))]),
-    };
-    let supervision = Supervision {
-        healthcheck: None,
-        stop_signal: StopSignal::Term,
-        grace_period: Duration::from_secs(10),
-        restart: RestartPolicy::Always,
-        resources: Resources::default(),
-    };
-    Arc::new(Instance {
-        key: isolation.key(&pattern),
-        pattern,
-        isolation,
-        content: Content { launch: Arc::new(launch), supervision, state: DesiredState::Running, ttl: None },
-        origin: Origin { root: "desired".into(), file: "a.yaml".into(), line: 1, api_managed: false },
-    })
+    let mut instance = samples::instance("consumer", &format!("tenant-{tenant}"), 1, 1);
+    let password = Secret::new("line\nbreak \"quoted\"");
+    Arc::make_mut(&mut instance.content.launch).config = BTreeMap::from([("password".to_owned(), password)]);
+    Arc::new(instance)
 }
 
 fn memory(tenant: usize, restarts: u32) -> Memory {
