@@ -1,5 +1,6 @@
 //! How the launcher itself is doing: one judgement for HTTP, gRPC and health probes.
 
+use crate::act::records::remedy;
 use crate::metrics::{Metrics, Standing};
 use crate::model::{IsolationLevel, KeyStatus, Moment};
 use crate::reconciler::Board;
@@ -51,10 +52,15 @@ impl Vitals {
                 problems.push(format!("{} cannot be scanned: {}", root.path.display(), condition.message));
             }
         }
-        if let Err(cause) = rustix::fs::access(&self.state_dir, rustix::fs::Access::WRITE_OK) {
-            problems.push(format!("the state folder {} cannot be written: {cause}", self.state_dir.display()));
+        if let Err(errno) = rustix::fs::access(&self.state_dir, rustix::fs::Access::WRITE_OK) {
+            let (shown, cause) = (self.state_dir.display(), errno.into());
+            let what_to_do = remedy(&self.state_dir, &cause);
+            problems.push(format!("the state folder {shown} cannot be written: {cause}; {what_to_do}"));
         } else if let Some(reason) = (self.store)() {
             problems.push(format!("records cannot be written: {reason}"));
+        }
+        if let Some(error) = self.board.status_file_trouble() {
+            problems.push(format!("the status file is not up to date: {error}"));
         }
         problems
     }

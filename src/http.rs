@@ -24,6 +24,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::convert::Infallible;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,6 +175,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut spare = Spare::open();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match next().await {
@@ -184,9 +186,34 @@ where
                     drop(slot);
                 });
             }
+            Err(error) if spare.is_needed(&error) => {
+                // One after the other, so that whoever asks what is wrong hears it also now.
+                spare.give_up();
+                if let Ok(Ok(stream)) = tokio::time::timeout(PAUSE, next()).await {
+                    connection(limits, stream, Arc::clone(&desk)).await;
+                }
+                spare = Spare::open();
+            }
             // The client went away, or no file descriptor is left: neither gets better by asking again at once.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+}
+
+/// A file descriptor that is kept for when none is left.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn open() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    fn is_needed(&self, error: &std::io::Error) -> bool {
+        self.0.is_some() && matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
+
+    fn give_up(&mut self) {
+        drop(self.0.take());
     }
 }
 

@@ -39,6 +39,9 @@ const EVENTS_PER_TURN: usize = 256;
 /// How often the loop turns when nothing happens, so that a loop that stands still can be told from one at rest.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Longer than this between two turns is more than a busy machine makes it: the launcher was stopped, or slept.
+const AWAY: Duration = Duration::from_secs(3);
+
 /// Requests taken in before a decision, for the same reason.
 const REQUESTS_PER_TURN: usize = 256;
 
@@ -140,6 +143,7 @@ impl Reconciler {
             ending: Ending::No,
             resync: None,
             silent: None,
+            last_turn: clock::now(),
         };
         desk.board.set_ceilings(&desk.engine.policy().ceilings);
         desk.settle();
@@ -162,6 +166,7 @@ impl Reconciler {
                 // As above.
                 _ = heartbeat.tick() => Turn::Heartbeat,
             };
+            desk.note_absence(clock::now());
             let flow = match turn {
                 // Nobody can ask for anything any more: whoever asked has gone, and took no decision.
                 Turn::Request(None) => ControlFlow::Break(()),
@@ -200,9 +205,24 @@ struct Desk {
     /// How often every key is to be looked at from now on, when that has just changed.
     resync: Option<Duration>,
     silent: Option<&'static str>,
+    last_turn: Moment,
 }
 
 impl Desk {
+    /// Notices that the launcher was not there for a while, before anything is decided from the time that has passed.
+    fn note_absence(&mut self, now: Moment) {
+        let span = now.since(self.last_turn);
+        self.last_turn = now;
+        if span > AWAY {
+            let seconds = span.as_secs();
+            tracing::warn!(
+                seconds,
+                "the launcher was stopped, or slept with the machine; nobody is blamed for that time"
+            );
+            self.engine.was_away(span);
+        }
+    }
+
     /// Takes in what is asked for, and answers once it is decided and published.
     fn take_requests(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> ControlFlow<()> {
         let now = clock::now();
@@ -335,6 +355,7 @@ impl Desk {
             // Whoever hears of it then finds on the board what it speaks of.
             self.board.chronicle().note(&note, now, (self.wall_time)());
         }
+        self.board.set_status_file_trouble(self.status.trouble());
         self.board.beat(now);
         self.tally.metrics().reconciled(clock::now().since(now));
         if self.engine.is_complete() && self.ending == Ending::No && self.convergence.reach() {

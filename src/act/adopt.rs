@@ -48,6 +48,28 @@ pub(super) struct Verifier {
     machine: OnceLock<Machine>,
 }
 
+/// Between two attempts to verify what could not be seen for want of something.
+const LACKING_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why it cannot be said what a record is about.
+enum Unseen {
+    /// This launcher has no descriptors or no memory left to look.
+    Lacking(String),
+    /// It has looked.
+    Unclear(String),
+}
+
+impl Unseen {
+    /// What could not be done, and why.
+    fn because(what: &str, error: &io::Error) -> Self {
+        let told = format!("{what}: {error}");
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Self::Lacking(told),
+            _ => Self::Unclear(told),
+        }
+    }
+}
+
 /// What the kernel says of the process that a record names.
 enum Process {
     Alive(OwnedFd),
@@ -96,35 +118,52 @@ impl Verifier {
         if record.process.boot != self.boot {
             return Found::Rebooted;
         }
-        match self.look(record).await {
-            Ok(found) => found,
-            Err(cause) => Found::Unverifiable(unverifiable(record, &cause)),
+        let mut told = false;
+        loop {
+            match self.look(record).await {
+                Ok(found) => return found,
+                Err(Unseen::Unclear(cause)) => return Found::Unverifiable(unverifiable(record, &cause)),
+                // Nothing is begun before everything is taken over, so that this waits rather than giving up one.
+                Err(Unseen::Lacking(cause)) => {
+                    if !told {
+                        tracing::error!(
+                            process_id = %record.key,
+                            cause,
+                            "what runs cannot be taken over yet; raise the limit of open files: prlimit --nofile, or LimitNOFILE= in the unit"
+                        );
+                    }
+                    told = true;
+                    tokio::time::sleep(LACKING_PAUSE).await;
+                }
+            }
         }
     }
 
-    async fn look(&self, record: &RunRecord) -> Result<Found, String> {
+    async fn look(&self, record: &RunRecord) -> Result<Found, Unseen> {
         let identity = &record.process;
         let cgroup = identity
             .cgroup
             .as_deref()
             .map(|path| recorded(&self.state_dir, path, &record.key, record.run))
-            .transpose()?;
+            .transpose()
+            .map_err(Unseen::Unclear)?;
         let process = find(record).await?;
         let proof = if matches!(process, Process::Alive(_)) { SessionProof::Held } else { SessionProof::Hearsay };
         let tree = Self::tree(record, cgroup, proof);
         match process {
             Process::Alive(pidfd) => Watched::new(identity.clone(), pidfd, tree)
                 .map(Found::Alive)
-                .map_err(|error| format!("it cannot be watched: {error}")),
+                .map_err(|error| Unseen::because("it cannot be watched", &error)),
             Process::Ended(exit) => {
+                let unseen = |error: io::Error| Unseen::because("what is left of it cannot be seen", &error);
                 let rest = match &tree {
-                    Tree::Cgroup(cgroup) => cgroup_rest(cgroup, identity.pid).map_err(|e| e.to_string())?,
-                    Tree::Group(group) => group.rest(self.machine().map_err(|e| e.to_string())?),
+                    Tree::Cgroup(cgroup) => cgroup_rest(cgroup, identity.pid).map_err(unseen)?,
+                    Tree::Group(group) => group.rest(self.machine().map_err(unseen)?),
                 };
                 match rest {
-                    Rest::Unclear(pids) => Err(format!(
+                    Rest::Unclear(pids) => Err(Unseen::Unclear(format!(
                         "its main process has ended, and processes {pids:?} may be its children or strangers"
-                    )),
+                    ))),
                     Rest::Gone => Ok(Found::Ended { exit, tree, tree_gone: true }),
                     Rest::Vanishing | Rest::Lives(_) => Ok(Found::Ended { exit, tree, tree_gone: false }),
                 }
@@ -148,13 +187,14 @@ impl Verifier {
     }
 }
 
-async fn find(record: &RunRecord) -> Result<Process, String> {
+async fn find(record: &RunRecord) -> Result<Process, Unseen> {
     let identity = &record.process;
-    let pid = Pid::from_raw(identity.pid).filter(|_| identity.pid > 1).ok_or("it has no valid pid")?;
+    let invalid = || Unseen::Unclear("it has no valid pid".to_owned());
+    let pid = Pid::from_raw(identity.pid).filter(|_| identity.pid > 1).ok_or_else(invalid)?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(Errno::SRCH) => return Ok(Process::Ended(ExitReason::Unknown)),
-        Err(errno) => return Err(format!("process {} cannot be opened: {errno}", identity.pid)),
+        Err(errno) => return Err(Unseen::because(&format!("process {pid} cannot be opened"), &errno.into())),
     };
     for _ in 0..HELD_TRIES {
         let stat = match ProcessStat::read(identity.pid) {
@@ -162,7 +202,7 @@ async fn find(record: &RunRecord) -> Result<Process, String> {
             // Either it has been reaped in this moment, or it is hidden from this user.
             Err(error) => match exit::has_ended(pidfd.as_fd()) {
                 Ok(true) => return Ok(Process::Ended(exit_of(&pidfd, record))),
-                _ => return Err(format!("process {} cannot be read: {error}", identity.pid)),
+                _ => return Err(Unseen::because(&format!("process {pid} cannot be read"), &error)),
             },
         };
         if !stat.is(identity) {

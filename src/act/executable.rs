@@ -71,9 +71,9 @@ impl Attempt<'_> {
                     "check the space and the permissions of {}",
                     self.log.parent().unwrap_or(self.log).display()
                 )),
-            Stage::Clone => self
-                .failed("The machine allows no further process", failure.errno)
-                .suggest("raise the limit on processes (ulimit -u, pids.max of the launcher's cgroup, kernel.pid_max)"),
+            Stage::Clone => self.no_process(failure.errno),
+            // Of the one that starts the others.
+            Stage::HandOver if matches!(failure.errno, Errno::AGAIN | Errno::NOMEM) => self.no_process(failure.errno),
             Stage::Pipes | Stage::HandOver if matches!(failure.errno, Errno::MFILE | Errno::NFILE) => self
                 .failed("The launcher has no file descriptors left", failure.errno)
                 .suggest("raise the launcher's limit of open files: ulimit -n, or LimitNOFILE= in its unit"),
@@ -84,6 +84,11 @@ impl Attempt<'_> {
                 .failed("The process could not be set up", failure.errno)
                 .suggest(format!("try the start by hand: cd {} && {}", self.folder.display(), self.program.display())),
         }
+    }
+
+    fn no_process(&self, errno: Errno) -> Error {
+        self.failed("The machine allows no further process", errno)
+            .suggest("raise the limit on processes (ulimit -u, pids.max of the launcher's cgroup, kernel.pid_max)")
     }
 
     fn failed(&self, message: &str, errno: Errno) -> Error {

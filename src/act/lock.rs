@@ -3,13 +3,14 @@
 //! They are `flock`s, held by open files: the kernel lets go of them however the launcher ends, and since the files
 //! close on exec no child keeps them.
 
+use super::records::remedy;
 use crate::desired::RootLock;
 use crate::error::{Code, Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// The locked file of a state folder; it says the pid of the holder.
@@ -29,7 +30,7 @@ impl StateLock {
             Error::new(Code::StoreUnavailable, "The state folder cannot be used")
                 .with("state_dir", state_dir.display())
                 .caused_by(&cause)
-                .suggest(format!("make {} writable for this user, or give another --state-dir", state_dir.display()))
+                .suggest(remedy(state_dir, &cause))
         };
         DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(unavailable)?;
         let path = state_dir.join(LOCK_FILE);
@@ -51,11 +52,21 @@ impl StateLock {
             }
             Err(errno) => return Err(unavailable(errno.into())),
         }
-        let pid = rustix::process::getpid().as_raw_nonzero();
-        file.set_len(0).and_then(|()| file.rewind()).map_err(unavailable)?;
-        writeln!(file, "{pid}").map_err(unavailable)?;
+        if let Err(error) = say_who(&file) {
+            // It is the lock that counts, and the kernel tells its holder: what runs must find a launcher also while
+            // the disk is full.
+            tracing::warn!(path = %path.display(), %error, "the pid of this launcher cannot be written to its lock");
+        }
         Ok(Self { _file: file })
     }
+}
+
+/// Writes the pid over the one that is there, which needs no room that was not there before.
+fn say_who(file: &File) -> io::Result<()> {
+    let text = format!("{}\n", rustix::process::getpid().as_raw_nonzero());
+    let written = file.write_all_at(text.as_bytes(), 0);
+    // Better no pid than that of another launcher.
+    file.set_len(if written.is_ok() { text.len() as u64 } else { 0 }).and(written)
 }
 
 /// Locks the folders of desired roots.

@@ -178,18 +178,27 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// The error of a file operation on a record, with what to do about this one.
 fn unavailable(message: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(Code::StoreUnavailable, message)
+        .with("path", path.display())
+        .because(error.to_string())
+        .suggest(remedy(path, error))
+}
+
+/// What a person can do when something in the state folder cannot be read or written.
+pub(crate) fn remedy(path: &Path, error: &io::Error) -> String {
     let shown = path.display();
     let kind = error.kind();
-    let suggestion = if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+    if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         format!("free space there; df -h {shown} shows what is left")
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         format!("make it writable again; findmnt -T {shown} shows the mount; or choose another folder with --state-dir")
     } else if kind == io::ErrorKind::PermissionDenied {
         format!("let the launcher's user own it; ls -ld {shown} shows the owner; or choose another with --state-dir")
+    } else if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+        "raise the launcher's limit of open files: prlimit --nofile".to_owned()
     } else {
         format!("look at it with ls -ld {shown}, or choose another folder with --state-dir")
-    };
-    Error::new(Code::StoreUnavailable, message).with("path", shown).because(error.to_string()).suggest(suggestion)
+    }
 }
 
 #[cfg(test)]

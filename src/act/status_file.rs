@@ -4,6 +4,7 @@
 //! that `grep` is of use. It is not synced: after a crash of the machine the next launcher writes a new one. Nothing is
 //! written when nothing changed. A file that cannot be written is tried again and keeps nothing from running.
 
+use super::records::remedy;
 use crate::error::{Code, Error, Result};
 use crate::model::{DesiredStatus, Key, KeyStatus};
 use serde::Serialize;
@@ -56,6 +57,8 @@ pub struct StatusWriter {
 struct Shared {
     pending: Mutex<Pending>,
     changed: Notify,
+    /// Why the last write failed.
+    trouble: Mutex<Option<Error>>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +110,11 @@ impl StatusWriter {
         self.shared.changed.notify_one();
     }
 
+    /// Why the file says no longer how things are; `None` while it can be written.
+    pub fn trouble(&self) -> Option<Error> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes what is left, once, and ends the task. Fails with `STORE_UNAVAILABLE` when that could not be written.
     pub async fn finish(mut self) -> Result<()> {
         self.shared.lock().finishing = true;
@@ -128,6 +136,17 @@ impl Drop for StatusWriter {
 }
 
 impl Shared {
+    /// Takes down how the last write went, and says so when it is news.
+    fn tell_trouble(&self, trouble: Option<Error>) {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*known, &trouble) {
+            (None, Some(error)) => tracing::warn!(%error, "the status file is no longer up to date"),
+            (Some(_), None) => tracing::info!("the status file is up to date again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        *known = trouble;
+    }
+
     fn is_ending(&self) -> bool {
         let pending = self.lock();
         pending.finishing || pending.abandoned
@@ -146,7 +165,6 @@ async fn keep_up_to_date(
     wall_time: impl Fn() -> String,
 ) -> Result<()> {
     let mut dirty = true;
-    let mut failing = false;
     loop {
         let (changed, finishing) = {
             let mut pending = shared.lock();
@@ -165,16 +183,9 @@ async fn keep_up_to_date(
             if finishing {
                 return outcome.map(drop).map_err(|error| unwritable(&path, &error));
             }
-            pause = Some(match outcome {
-                Ok(bytes) => PAUSE.max(PAUSE_PER_BYTE.saturating_mul(bytes)),
-                Err(error) => {
-                    if !failing {
-                        tracing::warn!(error = %unwritable(&path, &error), "the status file cannot be written");
-                    }
-                    RETRY
-                }
-            });
-            failing = dirty;
+            let trouble = outcome.as_ref().err().map(|error| unwritable(&path, error));
+            shared.tell_trouble(trouble);
+            pause = Some(outcome.map_or(RETRY, |bytes| PAUSE.max(PAUSE_PER_BYTE.saturating_mul(bytes))));
         } else if finishing {
             return Ok(());
         }
@@ -267,7 +278,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
     Error::new(Code::StoreUnavailable, "The status file cannot be written")
         .with("path", path.display())
         .because(error.to_string())
-        .suggest(format!("df -h {0}; ls -ld {0}", path.parent().unwrap_or(path).display()))
+        .suggest(remedy(path.parent().unwrap_or(path), error))
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const WORKERS: usize = 4;
 /// Threads for calls that block, such as a scan and a hash of an executable.
 const BLOCKING: usize = 16;
+/// How long one of these stays when it has nothing to do. What processes use is read by one of them every few seconds
+/// (`act/usage`), so that there always is one, also where the machine allows no further thread: without any, whoever has
+/// something to do for it would be lost.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A signal this soon after another is the same request: `timeout` and others that pass signals on send them both to
 /// the process and to its group. A person who insists takes longer.
@@ -30,6 +34,7 @@ pub(super) fn run(sources: &Sources) -> Result<Answer> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .thread_name("launcher")
         .enable_all()
         .build()

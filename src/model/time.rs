@@ -81,6 +81,12 @@ impl Moment {
     pub fn earlier(self, other: Self) -> Self {
         if self.reached(other) { other } else { self }
     }
+
+    /// The later of two moments of one boot.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        if self.reached(other) { self } else { other }
+    }
 }
 
 impl fmt::Debug for Moment {
@@ -110,5 +116,6 @@ mod tests {
         assert!(at(1, 5).reached(at(1, 5)));
         assert_eq!(at(1, 9).since(at(1, 5)), Duration::from_secs(4));
         assert_eq!(at(1, 9).earlier(at(1, 5)), at(1, 5));
+        assert_eq!((at(1, 9).later(at(1, 5)), at(1, 5).later(at(1, 9))), (at(1, 9), at(1, 9)));
     }
 }

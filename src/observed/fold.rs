@@ -144,6 +144,10 @@ pub fn probe(health: &mut Health, check: &HealthCheck, outcome: ProbeOutcome, no
                 health.healthy_since = None;
             }
         }
-        ProbeOutcome::Error(text) => health.last_failure = Some(text),
+        ProbeOutcome::Error(text) => {
+            health.last_failure = Some(text);
+            // It is no fault of a process that it cannot be asked: it has its time once it can be.
+            health.ready_by = health.ready_by.map(|by| by.later(now.after(check.startup_timeout)));
+        }
     }
 }

@@ -153,6 +153,19 @@ impl Engine {
         self.dirty.extend(self.entries.keys().cloned());
     }
 
+    /// The loop stood still for this long, stopped or asleep with the machine. Nobody asked the processes that were
+    /// starting how they were, so that this time is no part of what they have to become healthy.
+    pub fn was_away(&mut self, span: Duration) {
+        for entry in self.entries.values_mut() {
+            if let Phase::Running(run) = &mut entry.observed.phase
+                && let Some(ready_by) = &mut run.health.ready_by
+            {
+                *ready_by = ready_by.after(span);
+            }
+        }
+        self.resync();
+    }
+
     /// Ends every process, each with its own grace period; nothing is forgotten and nothing is started any more.
     pub fn begin_shutdown(&mut self) {
         self.shutdown.get_or_insert(Pace::Graceful);

@@ -1,5 +1,6 @@
 //! Scenarios of the simulated machine: hours of virtual time.
 
+mod absence;
 mod starts;
 
 use super::samples::instance;

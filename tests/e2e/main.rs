@@ -15,6 +15,7 @@ mod counters;
 mod crash_alone;
 mod drift;
 mod ending;
+mod faults;
 mod given;
 mod health;
 mod history;

@@ -5,6 +5,7 @@ pub(crate) mod cgroup;
 pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod dice;
+pub(crate) mod disk;
 pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod ports;
@@ -20,6 +21,7 @@ pub(crate) use status::Status;
 pub(crate) use wait::{holds_for, wait_for, within};
 
 use cgroup::Cgroup;
+use disk::Disk;
 use ports::Ports;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ const FEW: u16 = 100;
 
 /// The folders of one test. Dropping it ends every process of its programs.
 pub(crate) struct World {
+    /// Unmounted before the folder is removed.
+    disk: Option<Disk>,
     folder: TempDir,
     ports: Ports,
     cgroup: Option<Cgroup>,
@@ -52,11 +56,28 @@ impl World {
     pub(crate) fn within(parent: &Path, instances: u16) -> Self {
         let folder = tempfile::Builder::new().prefix("launcher-e2e-").tempdir_in(parent).unwrap();
         // The path without links, since the kernel tells the paths of programs like that.
-        let world =
-            Self { folder, ports: Ports::reserve(instances), cgroup: Cgroup::create(), written: AtomicU32::new(0) };
+        let world = Self {
+            disk: None,
+            folder,
+            ports: Ports::reserve(instances),
+            cgroup: Cgroup::create(),
+            written: AtomicU32::new(0),
+        };
         fs::create_dir(world.patterns()).unwrap();
         fs::create_dir(world.desired()).unwrap();
         world
+    }
+
+    /// A world whose state folder is a small file system of its own; `None`, said loudly, where none can be mounted.
+    pub(crate) fn on_small_disk() -> Option<Self> {
+        let mut world = Self::new();
+        world.disk = Some(Disk::mount(&world.root().join("disk"), &world.state())?);
+        Some(world)
+    }
+
+    /// The small file system.
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().unwrap()
     }
 
     /// The folder that everything lies in.

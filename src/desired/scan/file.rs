@@ -54,12 +54,15 @@ pub(super) fn read(folder: BorrowedFd<'_>, name: &OsStr, path: &Path, arrived: S
     }
 }
 
+/// What to do where this launcher has no descriptors left.
+pub(super) const MORE_FILES: &str = "raise the launcher's limit of open files: prlimit --nofile";
+
 /// A file that cannot be read.
 pub(super) fn unreadable(path: &Path, cause: &std::io::Error) -> Error {
-    let suggestion = if cause.kind() == std::io::ErrorKind::NotFound {
-        format!("the link leads nowhere: ls -l {}", path.display())
-    } else {
-        format!("let the launcher's user read it: ls -l {}", path.display())
+    let suggestion = match cause.raw_os_error() {
+        Some(libc::ENOENT) => format!("the link leads nowhere: ls -l {}", path.display()),
+        Some(libc::EMFILE | libc::ENFILE) => MORE_FILES.to_owned(),
+        _ => format!("let the launcher's user read it: ls -l {}", path.display()),
     };
     Error::new(Code::StoreUnavailable, format!("{} cannot be read", path.display()))
         .with("file", path.display())

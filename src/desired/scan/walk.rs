@@ -249,11 +249,15 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, folder: &Path, cause: &std::io::Error) {
+        let suggestion = match cause.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => file::MORE_FILES.to_owned(),
+            _ => format!("let the launcher's user read it, or remove it: ls -ld {}", folder.display()),
+        };
         let error = Error::new(Code::StoreUnavailable, format!("The folder {} cannot be read", folder.display()))
             .with("folder", folder.display())
             .with("root", self.scanner.spec.path.display())
             .because(cause.to_string())
-            .suggest(format!("let the launcher's user read it, or remove it: ls -ld {}", folder.display()));
+            .suggest(suggestion);
         self.walked.failure.get_or_insert(error);
     }
 

@@ -51,6 +51,21 @@ impl World {
         self.schedule(Duration::from_millis(10), Occasion::LauncherStarts);
     }
 
+    /// The machine sleeps for this long, launcher and processes alike. What was due meanwhile comes at once when it wakes, and
+    /// the probes that were under way have had no answer in time.
+    pub fn sleep(&mut self, span: Duration) {
+        self.now = self.now.after(span);
+        self.tell(format_args!("the machine has slept for {span:?}"));
+        if let Some(engine) = &mut self.engine {
+            engine.was_away(span);
+        }
+        let probed: Vec<(Key, RunId)> = self.probes.iter().map(|(key, (run, _))| (key.clone(), *run)).collect();
+        for (key, run) in probed {
+            let outcome = ProbeOutcome::Error("no answer, but the launcher itself was stopped meanwhile".to_owned());
+            self.deliver(Duration::from_millis(1), Event::Probed { key, run, outcome });
+        }
+    }
+
     /// The process of a key no longer meets its check, whatever it is.
     pub fn break_check(&mut self, key: &Key) {
         for (_, process) in self.processes.values_mut().filter(|(owner, _)| owner == key) {

@@ -2,9 +2,9 @@
 
 use super::Chaos;
 use crate::world::dice::Dice;
+use crate::world::processes::spawner_of;
 use crate::world::wait::pause;
 use crate::world::{Daemon, alive, signal};
-use std::fs;
 use std::time::Duration;
 
 /// When somebody is killed, and who.
@@ -47,7 +47,7 @@ impl Chaos<'_> {
     /// Kills; gives the launcher back where it is none of the killed.
     pub(super) fn kill(&mut self, moment: Moment, daemon: Daemon) -> Option<Daemon> {
         // One that was killed is replaced only when something is to be started.
-        let spawner = spawner(daemon.pid());
+        let spawner = spawner_of(daemon.pid());
         let kill_spawner = || spawner.into_iter().for_each(|pid| signal(pid, "KILL"));
         match moment {
             Moment::AtRest => self.killed("launcher at rest"),
@@ -88,17 +88,4 @@ impl Chaos<'_> {
             self.killed("spawner");
         }
     }
-}
-
-/// The process that makes the others, if there is one. The children that it has just made look like it, but are younger.
-fn spawner(launcher: i32) -> Option<i32> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let made_by = |pid: i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
-        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let is_it = fields[1] == launcher.to_string() && command.ends_with(b"\0__spawner\0");
-        is_it.then(|| (fields[19].parse::<u64>().unwrap(), pid))
-    };
-    pids.filter_map(made_by).min().map(|(_, pid)| pid)
 }

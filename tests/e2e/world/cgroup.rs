@@ -14,7 +14,7 @@ impl Cgroup {
     /// Makes one; `None` where no v2 hierarchy can be written.
     pub(crate) fn create() -> Option<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = own()?.join(format!("launcher-e2e-{}-{number}", std::process::id()));
+        let path = own()?.join(format!("launcher-e2e-{}-{number}", own_name()));
         match fs::create_dir(&path) {
             Ok(()) => Some(Self(path)),
             Err(error) => {
@@ -54,6 +54,13 @@ fn remove(cgroup: &Path) {
     drop(fs::remove_dir(cgroup));
 }
 
+/// What this process is known by on the whole machine: in a pid namespace its pid is the number of others too.
+fn own_name() -> String {
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let digits: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("{digits}-{}", std::process::id())
+}
+
 /// The v2 cgroup that this process is in, as a path of the file system.
 fn own() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
@@ -71,7 +78,7 @@ impl V1Freezer {
     /// Makes one; `None` where there is no v1 freezer that can be written.
     pub(crate) fn create() -> Option<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/launcher-e2e-{}-{number}", std::process::id()));
+        let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/launcher-e2e-{}-{number}", own_name()));
         fs::create_dir(&path).ok()?;
         Some(Self(path))
     }

@@ -12,12 +12,15 @@ use std::time::Duration;
 pub(crate) struct Launch<'a> {
     world: &'a World,
     flags: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
+    /// How many files it may have open, at the very most.
+    open_files: Option<u64>,
 }
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let mut launch = Self { world, flags: Vec::new() }
+        let mut launch = Self { world, flags: Vec::new(), variables: Vec::new(), open_files: None }
             .flag("--profile", "development")
             .flag("--patterns-dir", path(world.patterns()))
             .flag("--desired-dir", path(world.desired()))
@@ -46,8 +49,27 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Sets a variable of the daemon's environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets how many files the daemon may have open; it cannot raise that by itself.
+    pub(crate) const fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_pattern-launcher"));
+        let daemon = env!("CARGO_BIN_EXE_pattern-launcher");
+        let mut command = if let Some(limit) = self.open_files {
+            let mut shell = program("/bin/sh");
+            shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), daemon]);
+            shell
+        } else {
+            program(daemon)
+        };
         command.args(words).stdin(Stdio::null());
         for (name, value) in &self.flags {
             command.arg(name).arg(value);
@@ -57,6 +79,9 @@ impl<'a> Launch<'a> {
             if name.to_string_lossy().starts_with("PATTERN_LAUNCHER_") {
                 command.env_remove(name);
             }
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
         }
         command.env_remove("STATE_DIRECTORY").current_dir(self.world.root());
         command
@@ -113,6 +138,11 @@ impl Daemon {
     /// Its status file; `None` until it has written one of its own.
     pub(crate) fn status(&self) -> Option<Status> {
         Status::read(&self.state).filter(|status| status.launcher_pid == self.child.id())
+    }
+
+    /// Where its status file is.
+    pub(crate) fn status_file(&self) -> PathBuf {
+        self.state.join("status.json")
     }
 
     /// Asks its HTTP port.

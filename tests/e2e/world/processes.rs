@@ -10,10 +10,7 @@ pub(crate) type ByKey = BTreeMap<String, Vec<i32>>;
 
 /// Every live process with the path of its program. Zombies have none and are left out.
 fn all() -> impl Iterator<Item = (i32, PathBuf)> {
-    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, fs::read_link(entry.path().join("exe")).ok()?))
-    })
+    pids().filter_map(|pid| Some((pid, fs::read_link(format!("/proc/{pid}/exe")).ok()?)))
 }
 
 /// The processes that run `program`, also after its file was replaced.
@@ -67,4 +64,30 @@ pub(crate) fn signal(pid: i32, name: &str) {
         other => panic!("no test sends {other}"),
     };
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// The process that makes the others, if there is one. The children that it has just made look like it, but are younger.
+pub(crate) fn spawner_of(launcher: i32) -> Option<i32> {
+    let made_by = |pid: i32| {
+        let stat = stat(pid)?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let is_it = stat[1] == launcher.to_string() && command.ends_with(b"\0__spawner\0");
+        is_it.then(|| (stat[19].parse::<u64>().unwrap(), pid))
+    };
+    pids().filter_map(made_by).min().map(|(_, pid)| pid)
+}
+
+/// The children of a process that have not been reaped, zombies among them.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    pids().filter(|pid| stat(*pid).is_some_and(|stat| stat[1] == parent.to_string())).collect()
+}
+
+/// What `/proc/PID/stat` says of a process behind its name: its state, its parent, and on.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit(") ").next()?.split(' ').map(str::to_owned).collect())
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
