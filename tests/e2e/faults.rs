@@ -1,10 +1,13 @@
 //! What happens when the machine is in trouble: nothing that runs is ended, it can be seen, and it heals by itself.
 
+mod clock;
 mod descriptors;
 mod disk;
 mod pids;
 mod probes;
+mod reuse;
 mod sleep;
+mod spawner;
 
 use crate::world::api::Client;
 use crate::world::{Daemon, wait_for};

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stderr, reason = "what the machine lacks, and what a failed daemon logged, is told to people")]
 
+mod adopted;
 mod api;
 mod ceilings;
 mod chaos_alone;
