@@ -5,6 +5,7 @@ pub mod host;
 pub mod lock;
 pub mod records;
 pub mod spawner;
+pub mod state_folder;
 pub mod status_file;
 
 mod adopt;
@@ -28,9 +29,10 @@ mod turns;
 mod usage;
 
 pub use cgroup::CgroupRung;
-pub use host::{CgroupChoice, Host, HostSettings, Subreaper, Tracking};
-pub use lock::{RootLocks, StateLock};
+pub use host::{CgroupChoice, Host, HostFiles, HostSettings, Subreaper, Tracking};
+pub use lock::{LauncherLocks, RootLocks};
 pub use records::{Loaded, Records, RecordsHealth};
 pub use spawner::run_if_spawner;
-pub use status_file::{StatusUpdate, StatusWriter};
+pub use state_folder::StateFolder;
+pub use status_file::{StatusFile, StatusUpdate, StatusWriter};
 pub use sweep::Orphans;

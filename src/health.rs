@@ -1,19 +1,17 @@
 //! How the launcher itself is doing: one judgement for HTTP, gRPC and health probes.
 
-use crate::act::records::remedy;
 use crate::metrics::{Metrics, Standing};
 use crate::model::{IsolationLevel, KeyStatus, Moment};
 use crate::reconciler::Board;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A loop that has not turned for this long stands still: it turns every second when nothing happens.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
-/// Whether what the launcher must remember reaches the disk: `None`, or why not.
-pub type StoreHealth = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// What is wrong with the state folder and what is kept in it, each with what to do; nothing when all is well.
+pub type StoreHealth = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// What the judgement is made from.
 #[derive(Clone)]
@@ -22,15 +20,13 @@ pub struct Vitals {
     pub board: Arc<Board>,
     /// What is counted and measured.
     pub metrics: Arc<Metrics>,
-    /// Whether records are being written.
+    /// How it stands with the state folder.
     pub store: StoreHealth,
-    /// The state folder, which must be writable.
-    pub state_dir: PathBuf,
 }
 
 impl std::fmt::Debug for Vitals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vitals").field("state_dir", &self.state_dir).finish_non_exhaustive()
+        f.debug_struct("Vitals").field("board", &self.board).finish_non_exhaustive()
     }
 }
 
@@ -52,16 +48,7 @@ impl Vitals {
                 problems.push(format!("{} cannot be scanned: {}", root.path.display(), condition.message));
             }
         }
-        if let Err(errno) = rustix::fs::access(&self.state_dir, rustix::fs::Access::WRITE_OK) {
-            let (shown, cause) = (self.state_dir.display(), errno.into());
-            let what_to_do = remedy(&self.state_dir, &cause);
-            problems.push(format!("the state folder {shown} cannot be written: {cause}; {what_to_do}"));
-        } else if let Some(reason) = (self.store)() {
-            problems.push(format!("records cannot be written: {reason}"));
-        }
-        if let Some(error) = self.board.status_file_trouble() {
-            problems.push(format!("the status file is not up to date: {error}"));
-        }
+        problems.extend((self.store)());
         problems
     }
 

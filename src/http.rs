@@ -11,7 +11,7 @@ use crate::act::clock;
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
 use crate::metrics::Metrics;
-use crate::socket;
+use crate::socket::Door;
 use answer::{Health, Listing, Readiness};
 use body::{Encoding, Page};
 use bytes::Bytes;
@@ -26,11 +26,11 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -62,7 +62,7 @@ const PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/metrics.json"];
 #[derive(Debug)]
 pub struct Listeners {
     tcp: Option<(TcpListener, SocketAddr)>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<Arc<Door>>,
 }
 
 impl Listeners {
@@ -77,10 +77,15 @@ impl Listeners {
             None => None,
         };
         let unix = match socket {
-            Some(path) => Some((socket::listen(&path, "the socket for /metrics and /health cannot be made")?, path)),
+            Some(path) => Some(Arc::new(Door::open(path, "the socket for /metrics and /health cannot be made")?)),
             None => None,
         };
         Ok(Self { tcp, unix })
+    }
+
+    /// The unix socket.
+    pub(crate) fn door(&self) -> Option<Arc<Door>> {
+        self.unix.clone()
     }
 }
 
@@ -105,7 +110,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 #[derive(Debug)]
 pub struct Http {
     address: Option<SocketAddr>,
-    socket: Option<PathBuf>,
+    door: Option<Arc<Door>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -120,17 +125,17 @@ impl Http {
         let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
         let desk = |hosts| Desk { vitals: vitals.clone(), hosts, large: Arc::clone(&large) };
         let address = tcp.as_ref().map(|(_, address)| *address);
-        let socket = unix.as_ref().map(|(_, path)| path.clone());
+        let door = unix.clone();
         let over_tcp = tcp.map(|(listener, address)| {
             let desk = Arc::new(desk(Hosts::of(address, hosts)));
             tokio::spawn(accept(limits, desk, async move || listener.accept().await.map(|(stream, _)| stream)))
         });
-        let over_unix = unix.map(|(listener, _)| {
+        let over_unix = unix.map(|door| {
             // No web page leads there.
             let desk = Arc::new(desk(None));
-            tokio::spawn(accept(limits, desk, async move || listener.accept().await.map(|(stream, _)| stream)))
+            tokio::spawn(accept(limits, desk, async move || door.accept().await))
         });
-        Self { address, socket, tasks: over_tcp.into_iter().chain(over_unix).collect() }
+        Self { address, door, tasks: over_tcp.into_iter().chain(over_unix).collect() }
     }
 
     /// Where it listens on TCP.
@@ -139,16 +144,14 @@ impl Http {
     }
 
     /// Where its socket is.
-    pub const fn socket(&self) -> Option<&PathBuf> {
-        self.socket.as_ref()
+    pub fn socket(&self) -> Option<&Path> {
+        self.door.as_ref().map(|door| door.path())
     }
 
     /// Ends it without waiting for anybody.
     pub fn shutdown(self) {
-        if let Some(socket) = &self.socket
-            && let Err(error) = std::fs::remove_file(socket)
-        {
-            tracing::warn!(socket = %socket.display(), %error, "the socket for /metrics and /health cannot be removed");
+        if let Some(door) = &self.door {
+            door.remove();
         }
     }
 }

@@ -10,16 +10,17 @@ mod launch_dir;
 mod reboot;
 mod roots;
 mod translate;
+mod upkeep;
 
 pub use builder::Builder;
 pub use translate::{log_dir, offline_settings, store_settings};
 
 use crate::act::records::Loaded as LoadedRecords;
-use crate::act::status_file::STATUS_FILE;
-use crate::act::{Host, Records, RootLocks, StateLock, StatusWriter, Tracking, clock};
+use crate::act::{Host, LauncherLocks, Records, StateFolder, StatusWriter, Tracking, clock};
 use crate::api::{self, Addresses, Api, Listeners, Service};
 use crate::config::{Config, OnExit};
 use crate::control::Control;
+use crate::desired::root::RootLock;
 use crate::desired::store::{self, StoreHandle};
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
@@ -31,7 +32,7 @@ use crate::reconciler::{Board, Reconciler, Remains, Request, SystemDice};
 use crate::telemetry;
 use launch_dir::{make_launch_dir, provide_launch_dir};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -39,6 +40,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use translate::{host_settings, needing_restart};
+use upkeep::{Belongings, Upkeep};
 
 /// Events on their way to the loop: a thousand runs may each have a few. A run that finds the queue full waits.
 const EVENTS: usize = 4096;
@@ -66,8 +68,24 @@ pub struct Launcher {
     records: Arc<Records>,
     requests: mpsc::Sender<Request>,
     task: JoinHandle<Remains>,
-    _lock: StateLock,
+    held: Held,
     _scratch: Option<TempDir>,
+}
+
+/// The state folder. It is let go of with the launcher, so that nothing of it is made anew afterwards.
+#[derive(Debug)]
+struct Held {
+    folder: Arc<StateFolder>,
+    watching: Option<AbortHandle>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+        self.folder.let_go();
+    }
 }
 
 /// In what a launcher runs.
@@ -120,18 +138,21 @@ impl Launcher {
 
     async fn begin(config: Config, role: Role) -> Result<Self> {
         let boot = clock::boot()?;
-        let lock = StateLock::acquire(&config.state_dir)?;
+        let folder = StateFolder::acquire(&config.state_dir)?;
+        let mut held = Held { folder: Arc::clone(&folder), watching: None };
         roots::refuse_held(&config).await?;
         // Before anything is touched: a launcher that cannot answer should not begin.
         let http = http::Listeners::open(config.http, config.http_socket.clone()).await?;
         let listeners = Listeners::open(config.socket.clone(), config.grpc, config.grpc_tls.as_ref()).await?;
-        let (records, mut loaded) = Records::open(&config.state_dir, boot)?;
-        reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
+        let (records, mut loaded) = Records::open_in(&folder, boot)?;
+        let boots = reboot::after_reboot(&config, boot, &records, &mut loaded).await?;
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
         board.chronicle().go_on(std::mem::take(&mut loaded.events), records.events());
         let metrics = Arc::new(Metrics::new(config.metrics_labels));
-        let vitals = vitals(&config, &board, &records, &metrics);
+        let upkeep = Upkeep::of(&folder, &records);
+        let vitals = vitals(&board, &upkeep, &metrics);
+        let doors = http.door().into_iter().chain(listeners.door()).collect();
         let http = Http::serve(http, &vitals, &config.http_hosts);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let host = Host::start(host_settings(&config, &role, &metrics), Arc::clone(&records), event_sender)?;
@@ -141,10 +162,12 @@ impl Launcher {
         let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
         engine.restore(adopt(&host, loaded).await, clock::now(), &mut SystemDice);
         let made = make_launch_dir(&config.launch_dir);
-        let store =
-            store::spawn(store_settings(&config, Some(Arc::new(RootLocks))), declared, clock::now, delivery_sender);
+        let store = store::spawn(store_settings(&config, Some(locks(&folder))), declared, clock::now, delivery_sender);
 
-        let status = StatusWriter::spawn(config.state_dir.join(STATUS_FILE), std::process::id(), telemetry::wall_time);
+        let status = StatusWriter::spawn(&folder, std::process::id(), telemetry::wall_time);
+        let belongings =
+            Belongings { status: status.file(), board: Arc::clone(&board), boots, host: host.files(), doors };
+        held.watching = Some(upkeep.begin(belongings, store.clone()));
         let (requests, asked) = mpsc::channel(REQUESTS);
         let resync = config.resync_interval;
         let reconciler = Reconciler {
@@ -169,19 +192,7 @@ impl Launcher {
             Role::Daemon => None,
             Role::Embedded(scratch) => scratch,
         };
-        Ok(Self {
-            config,
-            control,
-            http,
-            api,
-            store,
-            launch_dir,
-            records,
-            requests,
-            task,
-            _lock: lock,
-            _scratch: scratch,
-        })
+        Ok(Self { config, control, http, api, store, launch_dir, records, requests, task, held, _scratch: scratch })
     }
 
     /// What can be asked of it, in anybody's name.
@@ -200,7 +211,7 @@ impl Launcher {
     }
 
     /// The unix socket that they are on.
-    pub const fn http_socket(&self) -> Option<&PathBuf> {
+    pub fn http_socket(&self) -> Option<&Path> {
         self.http.socket()
     }
 
@@ -222,7 +233,7 @@ impl Launcher {
         // The state folder stays, so what is kept in it stays there, too.
         let next = Config { state_dir: self.config.state_dir.clone(), ..config };
         let made = make_launch_dir(&next.launch_dir);
-        self.store.reconfigure(store_settings(&next, Some(Arc::new(RootLocks)))).await;
+        self.store.reconfigure(store_settings(&next, Some(locks(&self.held.folder)))).await;
         self.request(Request::Retune { policy, resync }).await;
         self.abort_launch_dir();
         self.launch_dir = provide_launch_dir(&next, &self.store, made);
@@ -298,14 +309,13 @@ impl Launcher {
     }
 }
 
-fn vitals(config: &Config, board: &Arc<Board>, records: &Arc<Records>, metrics: &Arc<Metrics>) -> Vitals {
-    let records = Arc::clone(records);
-    Vitals {
-        board: Arc::clone(board),
-        metrics: Arc::clone(metrics),
-        store: Arc::new(move || records.health().error.map(|error| error.to_string())),
-        state_dir: config.state_dir.clone(),
-    }
+fn vitals(board: &Arc<Board>, upkeep: &Arc<Upkeep>, metrics: &Arc<Metrics>) -> Vitals {
+    let upkeep = Arc::clone(upkeep);
+    Vitals { board: Arc::clone(board), metrics: Arc::clone(metrics), store: Arc::new(move || upkeep.problems()) }
+}
+
+fn locks(folder: &Arc<StateFolder>) -> Arc<dyn RootLock> {
+    Arc::new(LauncherLocks(Arc::clone(folder)))
 }
 
 fn tell_tracking(tracking: &Tracking) {

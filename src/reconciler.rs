@@ -355,7 +355,6 @@ impl Desk {
             // Whoever hears of it then finds on the board what it speaks of.
             self.board.chronicle().note(&note, now, (self.wall_time)());
         }
-        self.board.set_status_file_trouble(self.status.trouble());
         self.board.beat(now);
         self.tally.metrics().reconciled(clock::now().since(now));
         if self.engine.is_complete() && self.ending == Ending::No && self.convergence.reach() {

@@ -1,11 +1,15 @@
-//! Unix sockets in the state folder, for owner and group.
+//! Unix sockets in the state folder, for owner and group, and made again when somebody has removed them.
 
+use crate::act::state_folder::Presence;
+use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
-use tokio::net::UnixListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 /// The owner and the group may connect.
 const MODE: u32 = 0o660;
@@ -14,12 +18,82 @@ const PATH_LIMIT: usize = 107;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens on `path`. The state lock must be held: a socket that is there is taken to be a dead launcher's. `failure`
-/// is what an error says.
-///
-/// # Errors
-/// `INVALID_CONFIGURATION` when it cannot be made.
-pub(crate) fn listen(path: &Path, failure: &str) -> Result<UnixListener> {
+/// A socket that is listened on. Dropping it closes it and leaves its file.
+#[derive(Debug)]
+pub(crate) struct Door {
+    path: PathBuf,
+    failure: &'static str,
+    listener: watch::Sender<Arc<UnixListener>>,
+    place: Mutex<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Which file it is: while it is listened on, no other can be taken for it.
+    file: Option<Identity>,
+    /// It is not made again any more.
+    is_removed: bool,
+}
+
+impl Door {
+    /// Listens on `path`. The state folder must be held: a socket that is there is taken to be a dead launcher's.
+    /// `failure` is what an error says. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIGURATION` when it cannot be made.
+    pub(crate) fn open(path: PathBuf, failure: &'static str) -> Result<Self> {
+        let listener = watch::Sender::new(Arc::new(listen(&path, failure)?));
+        let place = Mutex::new(Place { file: Identity::of(&path).ok(), is_removed: false });
+        Ok(Self { path, failure, listener, place })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next client. Cancel-safe.
+    pub(crate) async fn accept(&self) -> std::io::Result<UnixStream> {
+        let mut listeners = self.listener.subscribe();
+        loop {
+            let listener = Arc::clone(&listeners.borrow_and_update());
+            tokio::select! {
+                // Cancel-safe: a client that is not taken stays in the queue.
+                accepted = listener.accept() => return accepted.map(|(stream, _)| stream),
+                // Cancel-safe: what has changed is seen the next time. The sender lives as long as this does.
+                _ = listeners.changed() => {}
+            }
+        }
+    }
+
+    /// Listens anew where the path names another file, or none. The state folder is held. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// As for [`Door::open`].
+    pub(crate) fn mend(&self) -> Result<Presence> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_removed || place.file.is_some() && Identity::of(&self.path).ok() == place.file {
+            return Ok(Presence::Whole);
+        }
+        self.listener.send_replace(Arc::new(listen(&self.path, self.failure)?));
+        place.file = Identity::of(&self.path).ok();
+        Ok(Presence::Made)
+    }
+
+    /// Removes its file, unless that is somebody else's by now. Whoever is being served goes on being served.
+    pub(crate) fn remove(&self) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.is_removed = true;
+        if place.file.is_some()
+            && Identity::of(&self.path).ok() == place.file
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(socket = %self.path.display(), %error, "a socket cannot be removed");
+        }
+    }
+}
+
+fn listen(path: &Path, failure: &str) -> Result<UnixListener> {
     let shown = path.display();
     let unusable = || Error::new(Code::InvalidConfiguration, failure).with("path", shown);
     if path.as_os_str().len() > PATH_LIMIT {
@@ -64,7 +138,6 @@ mod tests {
     use super::*;
     use crate::config::{HTTP_SOCKET, SOCKET};
     use std::os::unix::fs::FileTypeExt as _;
-    use tokio::net::UnixStream;
 
     #[tokio::test]
     async fn the_socket_is_for_owner_and_group_and_replaces_one_that_is_left() {
@@ -91,5 +164,35 @@ mod tests {
         let error = listen(&folder.join(SOCKET), "no socket").unwrap_err();
         assert_eq!((error.code(), error.message()), (Code::InvalidConfiguration, "no socket"));
         assert!(error.suggestion().unwrap().contains("--state-dir"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_or_replaced_is_listened_on_again_and_clients_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SOCKET);
+        let door = Door::open(path.clone(), "").unwrap();
+        assert_eq!(door.mend().unwrap(), Presence::Whole);
+        let (client, served) = tokio::join!(UnixStream::connect(&path), door.accept());
+        let (client, served) = (client.unwrap(), served.unwrap());
+        for replaced in [false, true] {
+            // Whoever waits for a client goes on waiting at the new one.
+            let next = door.accept();
+            std::fs::remove_file(&path).unwrap();
+            if replaced {
+                std::fs::write(&path, "").unwrap();
+            }
+            assert_eq!(door.mend().unwrap(), Presence::Made);
+            assert_eq!(door.mend().unwrap(), Presence::Whole);
+            let (again, accepted) = tokio::join!(UnixStream::connect(&path), next);
+            drop((again.unwrap(), accepted.unwrap()));
+        }
+        client.try_write(b"x").unwrap();
+        served.readable().await.unwrap();
+        door.remove();
+        assert!(!path.exists());
+        // Nor is anything removed that is not its own.
+        std::fs::write(&path, "another's").unwrap();
+        door.remove();
+        assert!(path.exists());
     }
 }

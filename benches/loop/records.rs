@@ -48,10 +48,7 @@ pub(crate) fn measure(table: &mut Table, place: &str, folder: &Path, spawns: usi
         each(&runs, |run| records.save_run(run).unwrap()),
     );
     table.beside("one posix_spawn", again, spawn);
-    table.samples(
-        &format!("run record, its removal, {place}"),
-        each(&runs, |run| records.drop_run(&run.key, run.run).unwrap()),
-    );
+    table.samples(&format!("run record, its removal, {place}"), each(&runs, |run| records.drop_run(run.run).unwrap()));
 
     let memories: Vec<Memory> = (0..GROUP).map(|n| Memory::new(instance(n))).collect();
     let line = serde_json::to_vec(&memories[0]).unwrap();

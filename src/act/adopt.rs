@@ -114,7 +114,7 @@ impl Verifier {
     }
 
     /// Finds out what a record is about.
-    async fn verify(&self, record: &RunRecord) -> Found {
+    pub(super) async fn verify(&self, record: &RunRecord) -> Found {
         if record.process.boot != self.boot {
             return Found::Rebooted;
         }

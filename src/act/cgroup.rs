@@ -12,6 +12,7 @@ pub(crate) use hierarchy::Hierarchy;
 pub(crate) use run::RunCgroup;
 
 use super::host::CgroupChoice;
+use super::state_folder::Presence;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, RunId};
 use std::io::{self, ErrorKind};
@@ -24,6 +25,10 @@ pub(crate) struct Base {
     hierarchy: Hierarchy,
     rung: CgroupRung,
     state_dir: PathBuf,
+    /// Where the state folder really was.
+    real: PathBuf,
+    /// Those that launchers before this one used: what lives may be in them.
+    earlier: Vec<PathBuf>,
 }
 
 /// Why no cgroups are made, as a sentence.
@@ -64,12 +69,14 @@ impl Base {
         // The one thing that joining needs besides the folder, and what a hierarchy that is mounted read-only denies.
         rustix::fs::access(path.join("cgroup.procs"), rustix::fs::Access::WRITE_OK)?;
         bases::remember(state_dir, &path)?;
+        let real = std::fs::canonicalize(state_dir)?;
+        let earlier = bases::noted(state_dir).into_iter().filter(|noted| *noted != path).collect();
         let rung = match hierarchy {
             Hierarchy::V2 if path.join("cgroup.kill").exists() => CgroupRung::KillFile,
             Hierarchy::V2 => CgroupRung::FreezeAndLoop,
             Hierarchy::Freezer => CgroupRung::V1Freezer,
         };
-        Ok(Self { path, hierarchy, rung, state_dir: state_dir.to_owned() })
+        Ok(Self { path, hierarchy, rung, state_dir: state_dir.to_owned(), real, earlier })
     }
 
     /// The same with this rung, if the kernel has it.
@@ -78,6 +85,39 @@ impl Base {
             return Err("the kernel has no cgroup.kill, which it has since Linux 5.14".to_owned());
         }
         Ok(Self { rung, ..self })
+    }
+
+    /// Notes down once more which folders are in use, where that was removed. The state folder is held.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when it cannot be written, or the state folder has come to be at another real path: the names of
+    /// cgroups hang on that, so that the next launcher would not take over what is in these.
+    pub(crate) fn mend(&self) -> Result<Presence> {
+        let shown = self.state_dir.display().to_string();
+        let unwritten = |cause: io::Error| {
+            Error::new(Code::StoreUnavailable, "Which cgroups are in use cannot be written down")
+                .with("state_dir", &shown)
+                .caused_by(&cause)
+                .suggest(format!("df -h {shown}; ls -ld {shown}"))
+        };
+        let real = std::fs::canonicalize(&self.state_dir).map_err(&unwritten)?;
+        if real != self.real {
+            let was = self.real.display().to_string();
+            return Err(Error::new(Code::StoreUnavailable, "The state folder has come to be at another path")
+                .with("was", &was)
+                .with("is", real.display())
+                .because("the next launcher could not tell that the cgroups of what runs are its own")
+                .suggest(format!("put it back at {was}, or end what runs before the launcher is started again")));
+        }
+        let noted = bases::noted(&self.state_dir);
+        let mut presence = Presence::Whole;
+        for base in self.earlier.iter().filter(|base| base.exists()).chain([&self.path]) {
+            if !noted.contains(base) {
+                bases::remember(&self.state_dir, base).map_err(&unwritten)?;
+                presence = Presence::Made;
+            }
+        }
+        Ok(presence)
     }
 
     /// Where it is.

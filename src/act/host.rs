@@ -13,6 +13,7 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, Watched, clear_away, forget, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
+use super::state_folder::Presence;
 use super::sweep::{Orphans, strays};
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
@@ -25,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -88,6 +89,34 @@ pub enum Tracking {
     ProcessGroup(String),
 }
 
+/// What the host keeps in the state folder, besides records.
+#[derive(Debug, Clone)]
+pub struct HostFiles(Arc<Surroundings>);
+
+impl HostFiles {
+    /// Makes the folder of logs again where somebody has removed it. What runs goes on writing into the file that it has:
+    /// that has no name any more until the next start.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when it cannot be made.
+    pub fn mend_logs(&self) -> Result<Presence> {
+        let folder = &self.0.log_dir;
+        if folder.is_dir() {
+            return Ok(Presence::Whole);
+        }
+        make_private(folder).map_err(|cause| no_logs(folder, &cause))?;
+        Ok(Presence::Made)
+    }
+
+    /// Notes down once more which cgroups are in use, where that was removed.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`, also when the state folder has come to be at another real path.
+    pub fn mend_cgroups(&self) -> Result<Presence> {
+        self.0.cgroups.as_ref().map_or(Ok(Presence::Whole), Base::mend)
+    }
+}
+
 /// Carries out effects. Dropping it, like [`Host::shutdown`], leaves every process as it is.
 #[derive(Debug)]
 pub struct Host {
@@ -114,14 +143,8 @@ impl Host {
             orphan_interval,
             metrics,
         } = settings;
-        let unavailable = |path: &PathBuf, cause: std::io::Error| {
-            Error::new(Code::StoreUnavailable, "The folder for logs cannot be used")
-                .with("log_dir", path.display())
-                .caused_by(&cause)
-                .suggest(format!("make {} writable for this user", path.display()))
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(&log_dir).map_err(|e| unavailable(&log_dir, e))?;
-        let log_dir = std::fs::canonicalize(&log_dir).map_err(|e| unavailable(&log_dir, e))?;
+        make_private(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
+        let log_dir = std::fs::canonicalize(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
         let (cgroups, tracking) = match Base::set_up(&cgroup, &state_dir)? {
             Ok(base) => {
                 let tracking = match base.hierarchy() {
@@ -221,6 +244,11 @@ impl Host {
         }
     }
 
+    /// What is kept in the state folder, for whoever looks after that.
+    pub fn files(&self) -> HostFiles {
+        HostFiles(Arc::clone(&self.shared.surroundings))
+    }
+
     /// By what trees are tracked and killed here.
     pub const fn tracking(&self) -> &Tracking {
         &self.tracking
@@ -283,6 +311,17 @@ impl Drop for Host {
             base.remove_if_empty();
         }
     }
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn no_logs(folder: &Path, cause: &std::io::Error) -> Error {
+    Error::new(Code::StoreUnavailable, "The folder for logs cannot be used")
+        .with("log_dir", folder.display())
+        .caused_by(cause)
+        .suggest(format!("make {} writable for this user", folder.display()))
 }
 
 /// Reads what runs use, for as long as they are looked after.

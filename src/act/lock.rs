@@ -3,62 +3,40 @@
 //! They are `flock`s, held by open files: the kernel lets go of them however the launcher ends, and since the files
 //! close on exec no child keeps them.
 
-use super::records::remedy;
+use super::state_folder::{StateFolder, unusable};
 use crate::desired::RootLock;
 use crate::error::{Code, Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
-/// The locked file of a state folder; it says the pid of the holder.
-const LOCK_FILE: &str = "lock";
-
-/// Holds a state folder for as long as it lives.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-impl StateLock {
-    /// Locks a state folder, which is made when it is absent, for its owner only. `ALREADY_RUNNING` names the pid of
-    /// the holder, `STORE_UNAVAILABLE` says why the folder cannot be used.
-    pub fn acquire(state_dir: &Path) -> Result<Self> {
-        let unavailable = |cause: io::Error| {
-            Error::new(Code::StoreUnavailable, "The state folder cannot be used")
-                .with("state_dir", state_dir.display())
-                .caused_by(&cause)
-                .suggest(remedy(state_dir, &cause))
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(unavailable)?;
-        let path = state_dir.join(LOCK_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(unavailable)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                let written = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                let pid = holder(&file).or(written);
-                return Err(held("state folder", "state_dir", state_dir, pid));
-            }
-            Err(errno) => return Err(unavailable(errno.into())),
+/// Opens the lock of a state folder, which is made when it is absent, and locks it. `ALREADY_RUNNING` names the pid of the
+/// holder.
+pub(super) fn lock_file(state_dir: &Path, path: &Path) -> Result<File> {
+    let unusable = |cause: io::Error| unusable(state_dir, &cause);
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(unusable)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let written = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            let pid = holder(&file).or(written);
+            return Err(held("state folder", "state_dir", state_dir, pid));
         }
-        if let Err(error) = say_who(&file) {
-            // It is the lock that counts, and the kernel tells its holder: what runs must find a launcher also while
-            // the disk is full.
-            tracing::warn!(path = %path.display(), %error, "the pid of this launcher cannot be written to its lock");
-        }
-        Ok(Self { _file: file })
+        Err(errno) => return Err(unusable(errno.into())),
     }
+    if let Err(error) = say_who(&file) {
+        // It is the lock that counts, and the kernel tells its holder: what runs must find a launcher also while the disk
+        // is full.
+        tracing::warn!(path = %path.display(), %error, "the pid of this launcher cannot be written to its lock");
+    }
+    Ok(file)
 }
 
 /// Writes the pid over the one that is there, which needs no room that was not there before.
@@ -92,6 +70,20 @@ impl RootLock for RootLocks {
             Err(errno) => tracing::warn!(root = %root.display(), %errno, "the desired folder cannot be locked"),
         }
         Ok(Box::new(folder))
+    }
+}
+
+/// Locks the folders of desired roots, and knows the state folder of the launcher that does.
+#[derive(Debug, Clone)]
+pub struct LauncherLocks(pub Arc<StateFolder>);
+
+impl RootLock for LauncherLocks {
+    fn hold(&self, root: &Path) -> Result<Box<dyn Send>> {
+        RootLocks.hold(root)
+    }
+
+    fn hold_state(&self) -> Result<()> {
+        self.0.hold()
     }
 }
 
@@ -143,20 +135,6 @@ fn held(what: &str, name: &str, folder: &Path, pid: Option<i32>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    #[test]
-    fn a_state_folder_is_held_by_one_and_let_go_of_with_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path().join("deep/state");
-        let lock = StateLock::acquire(&state).expect("the first");
-        assert_eq!(std::fs::metadata(&state).expect("made").permissions().mode() & 0o777, 0o700);
-        let own = std::process::id().to_string();
-        assert_eq!(std::fs::read_to_string(state.join(LOCK_FILE)).expect("a pid").trim(), own);
-        StateLock::acquire(&state).expect_err("the second");
-        drop(lock);
-        drop(StateLock::acquire(&state).expect("the next"));
-    }
 
     #[test]
     fn the_holder_of_a_root_is_found() {

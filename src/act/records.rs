@@ -19,11 +19,14 @@ mod writer;
 
 pub use events::{EventLog, Happening};
 
+use super::state_folder::{Presence, StateFolder};
+use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use crate::model::{BootId, Key, Memory, RunId, RunRecord};
 use log::{MemoryLog, Op};
 use queue::Queue;
 use runs::RunFiles;
+pub(crate) use runs::Stray;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -43,6 +46,7 @@ pub const EVENT_LOG: &str = "events.log";
 /// The records of one state folder. Dropping it writes what is left, once, and ends the writing thread.
 #[derive(Debug)]
 pub struct Records {
+    folder: Arc<StateFolder>,
     queue: Arc<Queue>,
     runs: RunFiles,
     events: Arc<EventLog>,
@@ -81,24 +85,30 @@ impl RecordsHealth {
 }
 
 impl Records {
+    /// As [`Records::open_in`], in a folder that nobody has to be kept out of.
+    pub fn open(state_dir: &Path, boot: BootId) -> Result<(Self, Loaded)> {
+        Self::open_in(&StateFolder::open(state_dir), boot)
+    }
+
     /// Opens the records of a state folder, which is made when it is absent, reads them, and starts the thread that
-    /// writes memories. The caller holds the lock of the state folder. Run records of another boot than `boot` that
-    /// cannot be read are removed, since nothing of that boot lives.
+    /// writes memories. Run records of another boot than `boot` that cannot be read are removed, since nothing of that
+    /// boot lives.
     ///
     /// Fails with `STORE_UNAVAILABLE` when the folder cannot be read or written, or a newer launcher wrote the log.
-    pub fn open(state_dir: &Path, boot: BootId) -> Result<(Self, Loaded)> {
+    pub fn open_in(folder: &Arc<StateFolder>, boot: BootId) -> Result<(Self, Loaded)> {
+        let (held, state_dir) = (folder, folder.path());
         make_folder(state_dir)?;
-        let (log, history) = MemoryLog::open(&state_dir.join(MEMORY_LOG))?;
+        let (log, history) = MemoryLog::open(held)?;
         let mut loaded = Loaded { memories: history.memories, notices: history.damage, ..Loaded::default() };
-        let folder = state_dir.join(RUNS_FOLDER);
-        make_folder(&folder)?;
-        let runs = RunFiles::open(&folder, boot, &mut loaded)?;
+        make_folder(&state_dir.join(RUNS_FOLDER))?;
+        let runs = RunFiles::open(held, boot, &mut loaded)?;
         let queue = Arc::new(Queue::default());
+        queue.written(log.identity());
         let no_thread = |error| unavailable("The thread that writes records cannot be started", state_dir, &error);
         let writer = Writer::start(log, Arc::clone(&queue)).map_err(no_thread)?;
-        let (events, earlier) = EventLog::open(&state_dir.join(EVENT_LOG), &mut loaded.notices).map_err(no_thread)?;
+        let (events, earlier) = EventLog::open(held, &mut loaded.notices).map_err(no_thread)?;
         loaded.events = earlier;
-        Ok((Self { queue, runs, events: Arc::new(events), _writer: writer }, loaded))
+        Ok((Self { folder: Arc::clone(held), queue, runs, events: Arc::new(events), _writer: writer }, loaded))
     }
 
     /// Remembers this about its key, soon: never blocks on the disk, never fails.
@@ -133,8 +143,41 @@ impl Records {
 
     /// Writes the record of a run, or writes it again. About 40 µs of file system calls, no sync: the record is scoped
     /// to the boot. A full disk is `STORE_UNAVAILABLE`, and what was recorded before is still recorded.
+    ///
+    /// A run that was recorded once stays owed its latest record: one that could not be written is written by
+    /// [`Records::mend_runs`].
     pub fn save_run(&self, record: &RunRecord) -> Result<()> {
         self.runs.save(record)
+    }
+
+    /// Writes again what is lacking of the records of all runs that are not over, and of those records that block a key.
+    /// The folder of the state is held.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when something still lacks.
+    pub fn mend_runs(&self) -> Result<Presence> {
+        self.runs.mend()
+    }
+
+    /// The records on disk that no run accounts for and that block no key: a folder that came back under its name has
+    /// brought them, or somebody.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when that cannot be said.
+    pub(crate) fn stray_runs(&self) -> Result<Vec<Stray>> {
+        self.runs.strays()
+    }
+
+    /// Whether what is remembered is in the file that the next launcher would read. Where it is not, the thread that
+    /// writes is told to look.
+    pub fn mend_memories(&self) -> Presence {
+        let there = Identity::of(&self.folder.path().join(MEMORY_LOG)).ok();
+        let written = self.queue.file();
+        if (written.is_none() || written == there) && self.health().is_writable() {
+            return Presence::Whole;
+        }
+        self.queue.look();
+        Presence::Pending
     }
 
     /// Sets aside what the last launcher left of a key, so that nothing reads it any more: it is kept under its name with
@@ -144,8 +187,8 @@ impl Records {
     }
 
     /// Removes the record of a run; one that is not there is no error.
-    pub fn drop_run(&self, key: &Key, run: RunId) -> Result<()> {
-        self.runs.remove(key, run)
+    pub fn drop_run(&self, run: RunId) -> Result<()> {
+        self.runs.remove(run)
     }
 }
 
@@ -156,6 +199,11 @@ pub fn load_readonly(state_dir: &Path, boot: BootId) -> Result<Loaded> {
     let mut loaded = Loaded { memories: history.memories, notices: history.damage, ..Loaded::default() };
     runs::read(&state_dir.join(RUNS_FOLDER), boot, &mut loaded)?;
     Ok(loaded)
+}
+
+/// Sees to it that a state folder is this launcher's before something of it is made anew.
+fn held(folder: &StateFolder) -> io::Result<()> {
+    folder.hold().map_err(|error| io::Error::other(error.summary()))
 }
 
 fn make_folder(folder: &Path) -> Result<()> {
@@ -177,7 +225,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The error of a file operation on a record, with what to do about this one.
-fn unavailable(message: &str, path: &Path, error: &io::Error) -> Error {
+pub(super) fn unavailable(message: &str, path: &Path, error: &io::Error) -> Error {
     Error::new(Code::StoreUnavailable, message)
         .with("path", path.display())
         .because(error.to_string())

@@ -248,7 +248,7 @@ async fn look(run: &Run, remains: &Remains) -> bool {
 
 /// Removes the record and the cgroup of a run of which nothing lives.
 pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
-    let (records, key, id) = (Arc::clone(&run.shared.records), run.key.clone(), run.id);
+    let (records, id) = (Arc::clone(&run.shared.records), run.id);
     // What its end means for the key is remembered first, so that a launcher that dies here does not count it again.
     // A memory that cannot be written is tried again by itself, and is visible in the health of the records.
     drop(records.flush().await);
@@ -256,7 +256,7 @@ pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
     run.shared
         .blocking(run.key.namespace(), move || {
             shared.meters.end(id);
-            if let Err(error) = records.drop_run(&key, id) {
+            if let Err(error) = records.drop_run(id) {
                 Shared::note_failure(id, "the record of a run could not be removed", &error);
             }
             if let Some(Err(error)) = cgroup.map(|cgroup| cgroup.remove()) {

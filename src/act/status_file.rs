@@ -2,14 +2,17 @@
 //!
 //! One JSON object, replaced by rename so that a reader never sees half of it; each instance is a line of its own, so
 //! that `grep` is of use. It is not synced: after a crash of the machine the next launcher writes a new one. Nothing is
-//! written when nothing changed. A file that cannot be written is tried again and keeps nothing from running.
+//! written when nothing changed and the file is there. A file that cannot be written is tried again and keeps nothing
+//! from running; [`StatusFile::error`] says so, since nobody who reads the old one can tell.
 
-use super::records::remedy;
+use super::records::unavailable;
+use super::state_folder::{Presence, StateFolder};
+use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use crate::model::{DesiredStatus, Key, KeyStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -47,8 +50,15 @@ pub enum StatusUpdate {
 /// Keeps the status file up to date. Dropping it ends the task without a last write.
 #[derive(Debug)]
 pub struct StatusWriter {
-    shared: Arc<Shared>,
+    file: StatusFile,
     task: Option<JoinHandle<Result<()>>>,
+}
+
+/// How it stands with the file, for whoever looks after the state folder.
+#[derive(Debug, Clone)]
+pub struct StatusFile {
+    path: PathBuf,
+    shared: Arc<Shared>,
 }
 
 /// What was published and not yet taken over. A later change of a key takes the place of an earlier one, so that there
@@ -57,8 +67,15 @@ pub struct StatusWriter {
 struct Shared {
     pending: Mutex<Pending>,
     changed: Notify,
-    /// Why the last write failed.
-    trouble: Mutex<Option<Error>>,
+    written: Mutex<Written>,
+}
+
+/// How the last write went.
+#[derive(Debug, Default)]
+struct Written {
+    /// The file, which is kept open so that no other can be taken for it, and which it is.
+    file: Option<(File, Identity)>,
+    error: Option<Error>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +83,8 @@ struct Pending {
     keys: BTreeMap<Key, Option<Arc<KeyStatus>>>,
     desired: Option<Arc<DesiredStatus>>,
     ready: Option<bool>,
+    /// It is to be written although nothing has changed.
+    again: bool,
     finishing: bool,
     abandoned: bool,
 }
@@ -89,36 +108,41 @@ struct Head<'a> {
 }
 
 impl StatusWriter {
-    /// Starts the task that keeps `path` up to date; `wall_time` gives the time of day as RFC 3339. The file is written
-    /// for the first time at once. Must be called within a tokio runtime.
-    pub fn spawn(path: PathBuf, launcher_pid: u32, wall_time: impl Fn() -> String + Send + Sync + 'static) -> Self {
+    /// Starts the task that keeps the file in a state folder up to date; `wall_time` gives the time of day as RFC 3339. The
+    /// file is written for the first time at once. Must be called within a tokio runtime.
+    pub fn spawn(
+        folder: &Arc<StateFolder>,
+        launcher_pid: u32,
+        wall_time: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let view = View { launcher_pid, ..View::default() };
-        let task = tokio::spawn(keep_up_to_date(path, view, Arc::clone(&shared), wall_time));
-        Self { shared, task: Some(task) }
+        let file = StatusFile { path: folder.path().join(STATUS_FILE), shared: Arc::clone(&shared) };
+        let task = tokio::spawn(keep_up_to_date(Arc::clone(folder), view, shared, wall_time));
+        Self { file, task: Some(task) }
+    }
+
+    /// How it stands with the file.
+    pub fn file(&self) -> StatusFile {
+        self.file.clone()
     }
 
     /// Takes a change: never blocks; several of one key become one.
     pub fn publish(&self, update: StatusUpdate) {
-        let mut pending = self.shared.lock();
+        let mut pending = self.file.shared.lock();
         match update {
             StatusUpdate::Keys(keys) => pending.keys.extend(keys),
             StatusUpdate::Desired(desired) => pending.desired = Some(desired),
             StatusUpdate::Ready(ready) => pending.ready = Some(ready),
         }
         drop(pending);
-        self.shared.changed.notify_one();
-    }
-
-    /// Why the file says no longer how things are; `None` while it can be written.
-    pub fn trouble(&self) -> Option<Error> {
-        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.file.shared.changed.notify_one();
     }
 
     /// Writes what is left, once, and ends the task. Fails with `STORE_UNAVAILABLE` when that could not be written.
     pub async fn finish(mut self) -> Result<()> {
-        self.shared.lock().finishing = true;
-        self.shared.changed.notify_one();
+        self.file.shared.lock().finishing = true;
+        self.file.shared.changed.notify_one();
         match self.task.take() {
             Some(task) => task.await.unwrap_or_else(|error| {
                 Err(Error::new(Code::InternalError, "The task that writes the status file is gone").caused_by(&error))
@@ -130,23 +154,33 @@ impl StatusWriter {
 
 impl Drop for StatusWriter {
     fn drop(&mut self) {
-        self.shared.lock().abandoned = true;
+        self.file.shared.lock().abandoned = true;
+        self.file.shared.changed.notify_one();
+    }
+}
+
+impl StatusFile {
+    /// Why the last write failed; `None` while the file is up to date.
+    pub fn error(&self) -> Option<Error> {
+        self.shared.written().error.clone()
+    }
+
+    /// Whether the file that was written is the one at the path. Where it is not, it is written again.
+    pub fn mend(&self) -> Presence {
+        let there = Identity::of(&self.path).ok();
+        let written = self.shared.written();
+        let identity = written.file.as_ref().map(|(_, identity)| *identity);
+        if identity.is_some() && identity == there && written.error.is_none() {
+            return Presence::Whole;
+        }
+        drop(written);
+        self.shared.lock().again = true;
         self.shared.changed.notify_one();
+        Presence::Pending
     }
 }
 
 impl Shared {
-    /// Takes down how the last write went, and says so when it is news.
-    fn tell_trouble(&self, trouble: Option<Error>) {
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*known, &trouble) {
-            (None, Some(error)) => tracing::warn!(%error, "the status file is no longer up to date"),
-            (Some(_), None) => tracing::info!("the status file is up to date again"),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        *known = trouble;
-    }
-
     fn is_ending(&self) -> bool {
         let pending = self.lock();
         pending.finishing || pending.abandoned
@@ -156,14 +190,38 @@ impl Shared {
         // What is done under the lock cannot leave the changes half taken over.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        // As above.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of how a write went, and says so when it is news; gives how long the file is.
+    fn note(&self, path: &Path, outcome: io::Result<(File, u32)>) -> Result<u32> {
+        let mut written = self.written();
+        let noted = outcome.and_then(|(file, length)| {
+            let identity = Identity::from(&rustix::fs::fstat(&file)?);
+            written.file = Some((file, identity));
+            Ok(length)
+        });
+        let noted = noted.map_err(|error| unwritable(path, &error));
+        match (&written.error, &noted) {
+            (None, Err(error)) => tracing::warn!(%error, "the status file is no longer up to date"),
+            (Some(_), Ok(_)) => tracing::info!("the status file is up to date again"),
+            (None, Ok(_)) | (Some(_), Err(_)) => {}
+        }
+        written.error = noted.as_ref().err().cloned();
+        noted
+    }
 }
 
 async fn keep_up_to_date(
-    path: PathBuf,
+    folder: Arc<StateFolder>,
     mut view: View,
     shared: Arc<Shared>,
     wall_time: impl Fn() -> String,
 ) -> Result<()> {
+    let path = folder.path().join(STATUS_FILE);
     let mut dirty = true;
     loop {
         let (changed, finishing) = {
@@ -172,19 +230,19 @@ async fn keep_up_to_date(
             if pending.abandoned && !pending.finishing {
                 return Ok(());
             }
+            dirty |= std::mem::take(&mut pending.again);
             (view.take_over(&mut pending), pending.finishing)
         };
         dirty |= changed;
         let mut pause = None;
         if dirty {
-            let (returned, outcome) = write_view(&path, view, wall_time()).await?;
+            let (returned, outcome) = write_view(&folder, view, wall_time()).await?;
             view = returned;
+            let outcome = shared.note(&path, outcome);
             dirty = outcome.is_err();
             if finishing {
-                return outcome.map(drop).map_err(|error| unwritable(&path, &error));
+                return outcome.map(drop);
             }
-            let trouble = outcome.as_ref().err().map(|error| unwritable(&path, error));
-            shared.tell_trouble(trouble);
             pause = Some(outcome.map_or(RETRY, |bytes| PAUSE.max(PAUSE_PER_BYTE.saturating_mul(bytes))));
         } else if finishing {
             return Ok(());
@@ -212,12 +270,17 @@ async fn rest(pause: Duration, shared: &Shared) {
 }
 
 /// Serializes and writes away from the threads that serve the loop.
-async fn write_view(path: &Path, view: View, written_at: String) -> Result<(View, io::Result<u32>)> {
-    let path = path.to_owned();
+async fn write_view(
+    folder: &Arc<StateFolder>,
+    view: View,
+    written_at: String,
+) -> Result<(View, io::Result<(File, u32)>)> {
+    let folder = Arc::clone(folder);
     tokio::task::spawn_blocking(move || {
         let outcome = view.print(&written_at).and_then(|bytes| {
-            replace(&path, &bytes)?;
-            Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            folder.hold().map_err(|error| io::Error::other(error.summary()))?;
+            let file = replace(&folder.path().join(STATUS_FILE), &bytes)?;
+            Ok((file, u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
         });
         (view, outcome)
     })
@@ -267,18 +330,16 @@ impl View {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let temporary = path.with_extension("json.tmp");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(&temporary, path)?;
+    Ok(file)
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::new(Code::StoreUnavailable, "The status file cannot be written")
-        .with("path", path.display())
-        .because(error.to_string())
-        .suggest(remedy(path.parent().unwrap_or(path), error))
+    unavailable("The status file cannot be written", path.parent().unwrap_or(path), error)
 }
 
 #[cfg(test)]
@@ -346,7 +407,7 @@ mod tests {
     async fn the_last_word_on_everything_is_in_the_file_when_it_is_finished() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(STATUS_FILE);
-        let writer = StatusWriter::spawn(path.clone(), 17, || "2026-01-01T00:00:00Z".to_owned());
+        let writer = StatusWriter::spawn(&StateFolder::open(folder.path()), 17, || "2026-01-01T00:00:00Z".to_owned());
         writer.publish(StatusUpdate::Keys(vec![status("b", 1), status("a", 1), status("c", 1)]));
         writer.publish(StatusUpdate::Keys(vec![(status("c", 1).0, None), status("b", 2)]));
         writer.publish(StatusUpdate::Ready(true));
@@ -369,7 +430,7 @@ mod tests {
         let path = folder.path().join(STATUS_FILE);
         let writes = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&writes);
-        let writer = StatusWriter::spawn(path.clone(), 1, move || {
+        let writer = StatusWriter::spawn(&StateFolder::open(folder.path()), 1, move || {
             counted.fetch_add(1, Ordering::Relaxed);
             String::new()
         });
@@ -394,17 +455,38 @@ mod tests {
         let state = folder.path().join("state");
         let attempts = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&attempts);
-        let writer = StatusWriter::spawn(state.join(STATUS_FILE), 1, move || {
+        let writer = StatusWriter::spawn(&StateFolder::open(&state), 1, move || {
             counted.fetch_add(1, Ordering::Relaxed);
             String::new()
         });
         writer.publish(StatusUpdate::Ready(true));
-        wait_for("the first attempt", || attempts.load(Ordering::Relaxed) > 0).await;
+        let file = writer.file();
+        wait_for("the first attempt", || attempts.load(Ordering::Relaxed) > 0 && file.error().is_some()).await;
+        assert_eq!(file.mend(), Presence::Pending);
         std::fs::create_dir(&state).expect("it is made");
         wait_for("the file", || state.join(STATUS_FILE).exists() && read(&state.join(STATUS_FILE))["ready"] == true)
             .await;
+        wait_for("its health", || file.error().is_none() && file.mend() == Presence::Whole).await;
         std::fs::remove_dir_all(&state).expect("it is removed");
         writer.publish(StatusUpdate::Ready(false));
         assert_eq!(writer.finish().await.expect_err("it cannot be written").code(), Code::StoreUnavailable);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_somebody_removed_or_replaced_is_written_again_although_nothing_has_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(STATUS_FILE);
+        let writer = StatusWriter::spawn(&StateFolder::open(folder.path()), 1, String::new);
+        let file = writer.file();
+        wait_for("the file", || file.mend() == Presence::Whole).await;
+        for replaced in [false, true] {
+            std::fs::remove_file(&path).expect("it is there");
+            if replaced {
+                std::fs::write(&path, "another").expect("it is written");
+            }
+            assert_eq!(file.mend(), Presence::Pending);
+            wait_for("the file again", || file.mend() == Presence::Whole).await;
+            assert_eq!(read(&path)["launcher_pid"], 1);
+        }
     }
 }

@@ -4,14 +4,15 @@ use super::tls;
 use crate::config::TlsFiles;
 use crate::error::{Code, Error, Result};
 use crate::model::Caller;
-use crate::socket;
+use crate::socket::Door;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -26,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(2 * 3_600);
 /// Listens; dropping it closes.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(super) unix: Option<(UnixListener, PathBuf)>,
+    pub(super) unix: Option<Arc<Door>>,
     pub(super) tcp: Option<(TcpListener, SocketAddr)>,
     /// What TCP is encrypted with; the unix socket needs nothing.
     pub(super) tls: Option<ServerTlsConfig>,
@@ -45,10 +46,15 @@ impl Listeners {
             None => None,
         };
         let unix = match socket {
-            Some(path) => Some((socket::listen(&path, "the API's socket cannot be made")?, path)),
+            Some(path) => Some(Arc::new(Door::open(path, "the API's socket cannot be made")?)),
             None => None,
         };
         Ok(Self { unix, tcp, tls })
+    }
+
+    /// The unix socket.
+    pub(crate) fn door(&self) -> Option<Arc<Door>> {
+        self.unix.clone()
     }
 
     /// Whether nothing is listened on.

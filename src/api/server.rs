@@ -6,11 +6,12 @@ use super::proto::pattern_launcher_server::PatternLauncherServer;
 use super::service::Service;
 use crate::error::{Code, Error, Result};
 use crate::health::Vitals;
+use crate::socket::Door;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,6 +60,7 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Api {
     addresses: Addresses,
+    door: Option<Arc<Door>>,
     closing: CancellationToken,
     cut: CancellationToken,
     watching: JoinHandle<()>,
@@ -73,7 +75,7 @@ pub struct Api {
 pub async fn serve(listeners: Listeners, service: Service, vitals: Vitals) -> Result<Api> {
     let Listeners { unix, tcp, tls } = listeners;
     let addresses = Addresses {
-        socket: unix.as_ref().map(|(_, path)| path.clone()),
+        socket: unix.as_ref().map(|door| door.path().to_owned()),
         tcp: tcp.as_ref().map(|(_, address)| *address),
     };
     let closing = service.closing().clone();
@@ -97,8 +99,9 @@ pub async fn serve(listeners: Listeners, service: Service, vitals: Vitals) -> Re
     // Connections are handed on one at a time: a queue here would only hide the listener's.
     let (over_unix, from_unix) = mpsc::channel(1);
     let (over_tcp, from_tcp) = mpsc::channel(1);
-    if let Some((listener, _)) = unix {
-        tokio::spawn(until(closing.clone(), accept_unix(listener, over_unix, cut.clone())));
+    let door = unix.clone();
+    if let Some(door) = unix {
+        tokio::spawn(until(closing.clone(), accept_unix(door, over_unix, cut.clone())));
     }
     if let Some((listener, _)) = tcp {
         tokio::spawn(until(closing.clone(), accept_tcp(listener, over_tcp, cut.clone())));
@@ -109,7 +112,7 @@ pub async fn serve(listeners: Listeners, service: Service, vitals: Vitals) -> Re
         tokio::join!(unix, tcp);
     });
     let watching = tokio::spawn(watch(reporter, vitals, closing.clone()));
-    Ok(Api { addresses, closing, cut, watching, served })
+    Ok(Api { addresses, door, closing, cut, watching, served })
 }
 
 impl Api {
@@ -127,10 +130,8 @@ impl Api {
             drop(tokio::time::timeout(GOODBYE, &mut self.served).await);
         }
         self.watching.abort();
-        if let Some(socket) = &self.addresses.socket
-            && let Err(error) = std::fs::remove_file(socket)
-        {
-            tracing::warn!(socket = %socket.display(), %error, "the API's socket cannot be removed");
+        if let Some(door) = &self.door {
+            door.remove();
         }
     }
 }
@@ -221,11 +222,11 @@ async fn watch(mut reporter: HealthReporter, vitals: Vitals, closing: Cancellati
 
 type Accepted = std::io::Result<Connection>;
 
-async fn accept_unix(listener: UnixListener, to: mpsc::Sender<Accepted>, cut: CancellationToken) {
+async fn accept_unix(door: Arc<Door>, to: mpsc::Sender<Accepted>, cut: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     while let Some(slot) = vacancy(&slots).await {
-        let accepted = match listener.accept().await {
-            Ok((stream, _)) => Connection::unix(stream, slot, cut.clone()),
+        let accepted = match door.accept().await {
+            Ok(stream) => Connection::unix(stream, slot, cut.clone()),
             Err(error) => Err(error),
         };
         if pass_on(accepted, &to).await.is_err() {

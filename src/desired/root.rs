@@ -35,4 +35,9 @@ pub trait RootLock: fmt::Debug + Send + Sync {
     /// Locks the folder that `root` is now, until what is returned is dropped. Called again when the folder behind the
     /// path has changed. `ALREADY_RUNNING` names the pid of the holder.
     fn hold(&self, root: &Path) -> Result<Box<dyn Send>>;
+
+    /// Sees to it that the state folder is this launcher's, before a file is made in it.
+    fn hold_state(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -15,7 +15,7 @@ struct Server {
 }
 
 async fn server() -> Server {
-    server_with(Arc::new(|| None)).await
+    server_with(Arc::new(Vec::new)).await
 }
 
 async fn server_with(store: StoreHealth) -> Server {
@@ -28,8 +28,7 @@ async fn server_within(limits: Limits, store: StoreHealth) -> Server {
     let board = Arc::new(Board::new(clock::now()));
     let socket = state.path().join("http.sock");
     let listeners = Listeners::open("127.0.0.1:0".parse().ok(), Some(socket)).await.unwrap();
-    let vitals =
-        Vitals { board: Arc::clone(&board), metrics: Arc::default(), store, state_dir: state.path().to_owned() };
+    let vitals = Vitals { board: Arc::clone(&board), metrics: Arc::default(), store };
     let http = Http::serve_within(limits, listeners, &vitals, &[]);
     Server { address: http.address().unwrap(), board, _http: http, state }
 }
@@ -86,7 +85,7 @@ async fn health_counts_processes_and_lists_them_when_asked() {
 
 #[tokio::test]
 async fn health_says_why_it_is_not() {
-    let server = server_with(Arc::new(|| Some("no space left".to_owned()))).await;
+    let server = server_with(Arc::new(|| vec!["no space left".to_owned()])).await;
     server.board.publish_desired(root(true, &[("ScanFailed", "permission denied")]));
     let (status, health) = server.json("/health").await;
     assert_eq!((status, &health["healthy"]), (503, &Value::Bool(false)));
@@ -159,7 +158,7 @@ async fn the_socket_answers_whoever_may_open_it_and_zips_for_who_wants_it() {
 #[tokio::test]
 async fn a_slow_client_loses_its_place() {
     let limits = Limits { connections: 1, head: Duration::from_millis(200), whole: Duration::from_millis(400) };
-    let server = server_within(limits, Arc::new(|| None)).await;
+    let server = server_within(limits, Arc::new(Vec::new)).await;
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(b"GET /health HT").await.unwrap();
     assert_eq!(server.ask("GET /health").await.0, 200);

@@ -9,7 +9,12 @@ use crate::model::BootId;
 
 /// Drops launched sessions if the machine was restarted since the last launcher and the configuration says so: their
 /// files go from the disk, and their memories are neither restored nor kept.
-pub(super) async fn after_reboot(config: &Config, boot: BootId, records: &Records, loaded: &mut Loaded) -> Result<()> {
+pub(super) async fn after_reboot(
+    config: &Config,
+    boot: BootId,
+    records: &Records,
+    loaded: &mut Loaded,
+) -> Result<Boots> {
     let boots = Boots::read(&config.state_dir, boot);
     if boots.differ() && config.session_reboot == SessionReboot::Drop {
         match drop_sessions(&config.launch_dir) {
@@ -25,7 +30,8 @@ pub(super) async fn after_reboot(config: &Config, boot: BootId, records: &Record
         }
         records.flush().await?;
     }
-    boots.note()
+    boots.note()?;
+    Ok(boots)
 }
 
 #[cfg(test)]

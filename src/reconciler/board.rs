@@ -4,10 +4,9 @@
 //! thousand keys, and a reader takes no lock.
 
 use super::chronicle::Chronicle;
-use crate::error::Error;
 use crate::metrics::Standing;
 use crate::model::{Ceilings, DesiredStatus, Key, KeyStatus, Moment};
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -32,8 +31,6 @@ pub struct Board {
     chronicle: Chronicle,
     desired: ArcSwap<DesiredStatus>,
     ceilings: ArcSwap<Ceilings>,
-    /// Why the status file is not up to date.
-    status_file: ArcSwapOption<Error>,
     adopted: AtomicBool,
     started: Moment,
     /// Milliseconds from the start to the last turn of the loop.
@@ -49,7 +46,6 @@ impl Board {
             chronicle: Chronicle::default(),
             desired: ArcSwap::default(),
             ceilings: ArcSwap::default(),
-            status_file: ArcSwapOption::empty(),
             adopted: AtomicBool::new(false),
             started,
             beat: AtomicU64::new(0),
@@ -91,18 +87,6 @@ impl Board {
     /// How the reading of the desired directories went.
     pub fn desired(&self) -> Arc<DesiredStatus> {
         self.desired.load_full()
-    }
-
-    /// Why the status file is not up to date; `None` while it is.
-    pub fn status_file_trouble(&self) -> Option<Arc<Error>> {
-        self.status_file.load_full()
-    }
-
-    /// Says whether the status file is up to date.
-    pub(super) fn set_status_file_trouble(&self, trouble: Option<Error>) {
-        if trouble.is_some() || self.status_file.load().is_some() {
-            self.status_file.store(trouble.map(Arc::new));
-        }
     }
 
     /// Whether what the last launcher left has been taken over.

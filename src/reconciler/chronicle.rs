@@ -4,6 +4,7 @@
 pub use crate::act::records::Happening;
 
 use crate::act::records::EventLog;
+use crate::act::state_folder::Presence;
 use crate::model::{Key, Moment};
 use crate::plan::Note;
 use std::borrow::Cow;
@@ -56,6 +57,14 @@ impl Chronicle {
         drop(lately);
         // A chronicle goes on once, before anything happens.
         drop(self.log.set(log));
+    }
+
+    /// Has all that is kept written down once more where somebody has removed the file.
+    pub(crate) fn mend(&self) -> Presence {
+        let Some(log) = self.log.get().filter(|log| log.is_displaced()) else { return Presence::Whole };
+        let lately = self.lock();
+        log.rewrite(lately.all());
+        Presence::Pending
     }
 
     /// Takes in what the engine tells people.

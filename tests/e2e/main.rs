@@ -31,5 +31,6 @@ mod prune;
 mod records;
 mod roots;
 mod scale_alone;
+mod state_folder;
 mod trees;
 mod world;

@@ -221,7 +221,7 @@ async fn what_is_in_our_cgroups_without_a_record_is_ended() {
     let program = Program::shell("stray", "sleep 1000");
     let (run, process) = first.run(&program).await;
     first.host.shutdown().await;
-    first.records.drop_run(&program.key, run).unwrap();
+    first.records.drop_run(run).unwrap();
     drop(first.records);
     // A damaged record is a record: its process stays, and its key is blocked.
     let mut second = World::start(state.path(), CgroupChoice::Auto);

@@ -56,7 +56,7 @@ pub(super) fn remember(state_dir: &Path, base: &Path) -> io::Result<()> {
     std::fs::rename(&draft, state_dir.join(BASES))
 }
 
-fn noted(state_dir: &Path) -> Vec<PathBuf> {
+pub(super) fn noted(state_dir: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(state_dir.join(BASES)).unwrap_or_default();
     text.lines().map(PathBuf::from).collect()
 }

@@ -5,7 +5,9 @@
 //! seconds. A disk that cannot be written keeps nobody waiting: what waits is bounded, and the oldest of it is dropped.
 
 use super::frame::{self, Unusable};
-use super::{make_private, open_file, unavailable, with_suffix};
+use super::{EVENT_LOG, held, make_private, open_file, unavailable, with_suffix};
+use crate::act::state_folder::StateFolder;
+use crate::desired::scan::Identity;
 use crate::error::Error;
 use crate::model::{Caller, Key, Moment, RunId};
 use crate::plan::NoteLevel;
@@ -14,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -61,6 +63,7 @@ pub struct Happening {
 /// The file and the thread that writes it. Dropping it writes what waits, once, and ends the thread.
 #[derive(Debug)]
 pub struct EventLog {
+    path: PathBuf,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,6 +81,8 @@ struct State {
     anew: Option<Vec<Arc<Happening>>>,
     /// Whether the file should be written anew.
     bloated: bool,
+    /// The file that is written, once something was.
+    file: Option<Identity>,
     lost: u64,
     closing: bool,
 }
@@ -85,14 +90,25 @@ struct State {
 impl EventLog {
     /// Reads what the launchers before this one wrote, oldest first, and begins to write. What cannot be read is told in
     /// `notices` and is no obstacle.
-    pub(super) fn open(path: &Path, notices: &mut Vec<Error>) -> io::Result<(Self, Vec<Happening>)> {
-        let (earlier, length) = read(path, notices);
+    pub(super) fn open(folder: &Arc<StateFolder>, notices: &mut Vec<Error>) -> io::Result<(Self, Vec<Happening>)> {
+        let path = folder.path().join(EVENT_LOG);
+        let (earlier, length) = read(&path, notices);
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let mut out = Out { path: path.to_owned(), file: None, length, after_rewrite: 0, incomplete: false };
+        let folder = Arc::clone(folder);
+        // One that is removed before the first write is noticed too.
+        shared.lock().file = Identity::of(&path).ok();
+        let mut out = Out { folder, path: path.clone(), file: None, length, after_rewrite: 0, incomplete: false };
         let writer = move || write_all(&mut out, &theirs);
         let thread = std::thread::Builder::new().name("events".to_owned()).spawn(writer)?;
-        Ok((Self { shared, thread: Some(thread) }, earlier))
+        Ok((Self { path, shared, thread: Some(thread) }, earlier))
+    }
+
+    /// Whether the file that was written is no longer the one at the path, so that the whole of what is kept should be
+    /// given, see [`EventLog::rewrite`].
+    pub fn is_displaced(&self) -> bool {
+        let file = self.shared.lock().file;
+        file.is_some_and(|file| Identity::of(&self.path).ok() != Some(file))
     }
 
     /// Leaves an event to be written; never waits. True when the whole of what is kept should be given, see
@@ -177,8 +193,9 @@ fn read(path: &Path, notices: &mut Vec<Error>) -> (Vec<Happening>, u64) {
 
 /// The open file.
 struct Out {
+    folder: Arc<StateFolder>,
     path: PathBuf,
-    file: Option<File>,
+    file: Option<(File, Identity)>,
     /// Up to here the file is whole lines.
     length: u64,
     after_rewrite: u64,
@@ -202,6 +219,7 @@ fn write_all(out: &mut Out, shared: &Shared) {
         match written {
             Ok(()) => {
                 state.bloated |= out.is_bloated();
+                state.file = out.file.as_ref().map(|(_, identity)| *identity);
                 let lost = std::mem::take(&mut state.lost);
                 drop(state);
                 if std::mem::take(&mut failing) {
@@ -262,38 +280,40 @@ fn put_back(state: &mut State, job: Job) {
 impl Out {
     fn append(&mut self, events: &[Arc<Happening>]) -> io::Result<()> {
         let bytes = lines(events)?;
-        let file = match self.file.take() {
-            Some(file) if file.metadata()?.nlink() > 0 => file,
+        let there = Identity::of(&self.path).ok();
+        let (file, identity) = match self.file.take() {
+            Some((file, identity)) if there == Some(identity) => (file, identity),
             gone => self.open(gone.is_some())?,
         };
         // A write that failed half-way, or a launcher that died in one, left a part of a line.
         file.set_len(self.length)?;
         file.write_all_at(&bytes, self.length)?;
-        self.file = Some(file);
+        self.file = Some((file, identity));
         self.length += bytes.len() as u64;
         Ok(())
     }
 
-    fn open(&mut self, removed: bool) -> io::Result<File> {
-        if let Some(folder) = self.path.parent() {
-            make_private(folder)?;
-        }
+    fn open(&mut self, displaced: bool) -> io::Result<(File, Identity)> {
+        held(&self.folder)?;
+        make_private(self.folder.path())?;
         let file = open_file(&self.path, false)?;
-        self.incomplete |= removed;
-        self.length = self.length.min(file.metadata()?.len());
-        Ok(file)
+        self.incomplete |= displaced;
+        // What another file says is not what this launcher wrote, and the whole of that is about to be given.
+        self.length = if displaced { 0 } else { self.length.min(file.metadata()?.len()) };
+        let identity = Identity::from(&rustix::fs::fstat(&file)?);
+        Ok((file, identity))
     }
 
     fn anew(&mut self, events: &[Arc<Happening>]) -> io::Result<()> {
         let bytes = lines(events)?;
-        if let Some(folder) = self.path.parent() {
-            make_private(folder)?;
-        }
+        held(&self.folder)?;
+        make_private(self.folder.path())?;
         let temporary = with_suffix(&self.path, ".tmp");
         let file = open_file(&temporary, true)?;
         file.write_all_at(&bytes, 0)?;
+        let identity = Identity::from(&rustix::fs::fstat(&file)?);
         std::fs::rename(&temporary, &self.path)?;
-        self.file = Some(file);
+        self.file = Some((file, identity));
         self.length = bytes.len() as u64;
         self.after_rewrite = self.length;
         self.incomplete = false;

@@ -4,22 +4,28 @@
 //! leaves a prefix of the history: a last line without its line feed was never confirmed and is cut off. Anything else
 //! that cannot be read is damage: the file is kept aside under another name, the rest is used, and the damage is told.
 
+use super::MEMORY_LOG;
 use super::frame::{self, Unusable};
-use super::{make_private, open_file, unavailable, with_suffix};
+use super::{held, make_private, open_file, unavailable, with_suffix};
+use crate::act::state_folder::StateFolder;
+use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Memory};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A log shorter than this is never compacted: reading it takes a few milliseconds.
 const COMPACT_ABOVE: u64 = 1 << 20;
 /// A log is compacted when it is this many times as long as what is live in it: then each byte is rewritten at most
 /// once for three that were appended.
 const COMPACT_RATIO: u64 = 4;
+/// What is added to the name of a file that is found in the place of the log.
+const REPLACED: &str = ".replaced";
 /// The most damaged logs that are kept; the last place is overwritten after that.
 const KEPT_DAMAGED: u32 = 10;
 
@@ -61,8 +67,10 @@ struct Extent {
 /// The open log.
 #[derive(Debug)]
 pub(super) struct MemoryLog {
+    folder: Arc<StateFolder>,
     path: PathBuf,
     file: File,
+    identity: Identity,
     /// Up to here the file is whole lines, synced.
     length: u64,
     live: BTreeMap<Key, Extent>,
@@ -79,8 +87,9 @@ pub(super) struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// Opens the log, which is made when it is absent; cuts off a torn end, sets a damaged one aside.
-    pub(super) fn open(path: &Path) -> Result<(Self, History)> {
+    /// Opens the log in a state folder, which is made when it is absent; cuts off a torn end, sets a damaged one aside.
+    pub(super) fn open(folder: &Arc<StateFolder>) -> Result<(Self, History)> {
+        let path = &folder.path().join(MEMORY_LOG);
         let cannot = |error: io::Error| unavailable("The log of memories cannot be opened", path, &error);
         let text = read_file(path)?;
         let parsed = parse(path, &text)?;
@@ -88,9 +97,12 @@ impl MemoryLog {
             set_aside(path, &text).map_err(cannot)?;
         }
         let file = open_file(path, false).map_err(cannot)?;
+        let identity = identity_of(&file).map_err(cannot)?;
         let mut log = Self {
+            folder: Arc::clone(folder),
             path: path.to_owned(),
             file,
+            identity,
             length: parsed.length,
             live_length: parsed.live.values().map(|extent| extent.length).sum(),
             live: parsed.live,
@@ -121,12 +133,12 @@ impl MemoryLog {
             frame::encode(op, &mut bytes)?;
             lines.push((op, Extent { at: self.length + begin as u64, length: (bytes.len() - begin) as u64 }));
         }
-        if lines.is_empty() && !self.suspect {
-            return Ok(());
-        }
-        if self.suspect || self.file.metadata()?.nlink() == 0 {
+        if self.suspect || self.is_displaced() {
             self.suspect = true;
             self.repair()?;
+        }
+        if lines.is_empty() {
+            return Ok(());
         }
         self.suspect = true;
         self.write(&bytes)?;
@@ -137,6 +149,16 @@ impl MemoryLog {
             self.note(op, extent);
         }
         Ok(())
+    }
+
+    /// Which file it is.
+    pub(super) const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether the path names another file than the one that is open, or none.
+    fn is_displaced(&self) -> bool {
+        Identity::of(&self.path).ok() != Some(self.identity)
     }
 
     /// Whether most of the file is history.
@@ -163,28 +185,35 @@ impl MemoryLog {
         }
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
+        let identity = identity_of(&file)?;
         std::fs::rename(&temporary, &self.path)?;
         sync_folder(&self.path)?;
-        self.file = file;
+        (self.file, self.identity) = (file, identity);
         (self.length, self.live_length, self.live) = (length, length, live);
         (self.suspect, self.compact_above) = (false, COMPACT_ABOVE);
         Ok(())
     }
 
     /// Makes the file at the path end where the last confirmed line ends. If the path no longer names the file that is
-    /// open (somebody removed it), what is live is written to a new one.
+    /// open (somebody removed or renamed it, or its folder), what is live is written to a new one. One that is in its
+    /// place is kept under another name: it is not known whose it is.
     fn repair(&mut self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            make_private(folder)?;
+        held(&self.folder)?;
+        make_private(self.folder.path())?;
+        if self.is_displaced() {
+            match std::fs::rename(&self.path, with_suffix(&self.path, REPLACED)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.compact()?;
+            return Ok(());
         }
-        let ours = self.file.metadata()?;
         let reopened = open_file(&self.path, false)?;
-        let there = reopened.metadata()?;
-        if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
-            return self.compact();
+        if identity_of(&reopened)? != self.identity {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "it was replaced while it was opened"));
         }
         self.file = reopened;
-        if there.len() != self.length {
+        if self.file.metadata()?.len() != self.length {
             self.file.set_len(self.length)?;
             self.sync()?;
         }
@@ -302,6 +331,10 @@ fn set_aside(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut copy = open_file(&place(number), true)?;
     copy.write_all(text)?;
     copy.sync_all()
+}
+
+fn identity_of(file: &File) -> io::Result<Identity> {
+    Ok(Identity::from(&rustix::fs::fstat(file)?))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 use super::RecordsHealth;
 use super::log::Op;
+use crate::desired::scan::Identity;
 use crate::error::{Error, Result};
 use crate::model::Key;
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,10 @@ struct State {
     next: u64,
     asking: Vec<(u64, oneshot::Sender<Result<()>>)>,
     error: Option<Error>,
+    /// The writer is to look at its file although there is nothing to write.
+    looking: bool,
+    /// The file that the last write went to.
+    file: Option<Identity>,
     closing: bool,
 }
 
@@ -84,6 +89,17 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Has the writer see to it that its file is the one at the path.
+    pub(super) fn look(&self) {
+        self.lock().looking = true;
+        self.wake.notify_one();
+    }
+
+    /// The file that the last write went to, once there was one.
+    pub(super) fn file(&self) -> Option<Identity> {
+        self.lock().file
+    }
+
     /// Tells the writer to try once more and to end.
     pub(super) fn close(&self) {
         self.lock().closing = true;
@@ -91,15 +107,16 @@ impl Queue {
     }
 
     /// Waits for something to write and takes it. After a failure it waits `delay` first, unless somebody asks.
-    /// Returns `None` when the queue is closed and empty. A group may be empty when somebody asks.
+    /// Returns `None` when the queue is closed and empty. A group may be empty when somebody asks, or it is to look.
     pub(super) fn take(&self, delay: Option<Duration>) -> Option<Group> {
         let mut state = self.lock();
         if let Some(delay) = delay {
             let waited = self.wake.wait_timeout_while(state, delay, |state| !state.is_urgent());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let waited = self.wake.wait_while(state, |state| state.pending.is_empty() && !state.is_urgent());
-        state = waited.unwrap_or_else(PoisonError::into_inner);
+        let idle = |state: &mut State| state.pending.is_empty() && !state.looking && !state.is_urgent();
+        state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.looking = false;
         if state.pending.is_empty() && state.closing {
             state.answer_satisfied();
             return None;
@@ -115,11 +132,12 @@ impl Queue {
         Some(group)
     }
 
-    /// What was taken is on disk.
-    pub(super) fn written(&self) {
+    /// What was taken is on disk, in that file.
+    pub(super) fn written(&self, file: Identity) {
         let mut state = self.lock();
         state.taken = 0;
         state.error = None;
+        state.file = Some(file);
         state.answer_satisfied();
     }
 

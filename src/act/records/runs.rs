@@ -4,30 +4,69 @@
 //! one revision of a record that was saved is there. What a crash of the machine leaves behind of unsynced files is
 //! told by the boot in the name: nothing of an earlier boot lives, so a damaged record of one blocks nothing.
 
+mod mending;
+
+pub(crate) use mending::Stray;
+
 use super::frame::{self, Unusable};
-use super::{Loaded, unavailable};
+use super::{Loaded, RUNS_FOLDER, unavailable};
+use crate::act::state_folder::StateFolder;
 use crate::error::{Code, Error, Result};
-use crate::model::{BootId, Key, RunId, RunRecord};
+use crate::model::{BootId, RunId, RunRecord};
+use mending::Stamp;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// What the name of an unfinished file begins with.
 const TEMPORARY: &str = ".tmp-";
 /// What the name of a record ends with that a person gave up. It is kept for people, and removed by them.
 const ABANDONED: &str = ".abandoned";
 
+/// The longest file that is kept in memory although it is no record that can be read; a record has some two kilobytes.
+const KEPT_BYTES: u64 = 64 << 10;
+/// And as many of them at most: each stands for a process that somebody has to look at.
+const KEPT_FILES: usize = 256;
+
 /// The folder of run records.
 #[derive(Debug)]
 pub(super) struct RunFiles {
+    state: Arc<StateFolder>,
     folder: PathBuf,
-    /// The revision that is on disk of each run, so that saving and removing need not list the folder.
-    names: Mutex<HashMap<RunId, FileName>>,
+    /// What is recorded of each run that is not over, so that it can be written again when somebody has removed it, and
+    /// that saving and removing need not list the folder.
+    known: Mutex<HashMap<RunId, Known>>,
+    /// Files that block a key or protect a cgroup and are about no run that is known, with what is in them.
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What the last launcher left. Only this can be set aside: a run that was begun since is known.
     left: Vec<FileName>,
+    /// Shared by whoever writes or removes the record of a run, and held alone by whoever writes one again, so that the
+    /// record of a run that ends meanwhile does not come back.
+    order: RwLock<()>,
+    /// As what the folder was found whole, and how often.
+    quiet: Mutex<Option<(Stamp, u8)>>,
+}
+
+/// What is recorded of a run.
+#[derive(Debug, Clone)]
+struct Known {
+    /// Of the last file that was written of it.
+    name: FileName,
+    record: RunRecord,
+    owed: Owed,
+}
+
+/// What has failed and is to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// The record is later than what is in the file.
+    Writing,
+    /// The run is over.
+    Removal,
 }
 
 /// The parts of a file's name, from longest-lived to shortest-lived.
@@ -55,40 +94,49 @@ impl FileName {
 }
 
 impl RunFiles {
-    /// Reads the folder into `loaded`, and removes what a crash left: unfinished files, superseded revisions, and
-    /// unreadable records of other boots.
-    pub(super) fn open(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<Self> {
-        let found = find(folder, boot, loaded)?;
+    /// Reads the folder of a state folder into `loaded`, and removes what a crash left: unfinished files, superseded
+    /// revisions, and unreadable records of other boots.
+    pub(super) fn open(state: &Arc<StateFolder>, boot: BootId, loaded: &mut Loaded) -> Result<Self> {
+        let folder = state.path().join(RUNS_FOLDER);
+        let found = find(&folder, boot, loaded)?;
         for path in found.leftovers {
             if let Err(error) = std::fs::remove_file(&path) {
                 loaded.notices.push(unavailable("A file that is no longer needed cannot be removed", &path, &error));
             }
         }
-        Ok(Self { folder: folder.to_owned(), left: found.left, names: Mutex::new(found.names) })
+        Ok(Self {
+            state: Arc::clone(state),
+            folder,
+            known: Mutex::new(found.known),
+            kept: Mutex::new(found.kept),
+            left: found.left,
+            order: RwLock::default(),
+            quiet: Mutex::default(),
+        })
     }
 
     pub(super) fn save(&self, record: &RunRecord) -> Result<()> {
-        let cannot = |error: &io::Error| {
-            unavailable("The record of a run cannot be written", &self.folder, error).with("process_id", &record.key)
-        };
-        let earlier = self.names().get(&record.run).cloned();
+        let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        self.replace(record)
+    }
+
+    /// Writes the next revision of a record and removes the one before it.
+    fn replace(&self, record: &RunRecord) -> Result<()> {
+        let earlier = self.known().get(&record.run).map(|known| known.name.clone());
         let name = FileName {
             key: record.key.file_name(),
             run: record.run.to_string(),
             boot: record.process.boot.to_string(),
             revision: earlier.as_ref().map_or(0, |earlier| earlier.revision.wrapping_add(1)),
         };
-        let mut bytes = Vec::new();
-        frame::encode(record, &mut bytes).map_err(|error| cannot(&error))?;
-        let written = match self.write(&name, &bytes) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                super::make_folder(&self.folder)?;
-                self.write(&name, &bytes)
+        if let Err(error) = self.put(&name, record) {
+            if let Some(known) = self.known().get_mut(&record.run) {
+                known.record = record.clone();
+                known.owed = Owed::Writing;
             }
-            written => written,
-        };
-        written.map_err(|error| cannot(&error))?;
-        self.names().insert(record.run, name);
+            return Err(error);
+        }
+        self.known().insert(record.run, Known { name, record: record.clone(), owed: Owed::Nothing });
         if let Some(earlier) = earlier {
             // Were it to stay, the later revision would win all the same.
             drop(remove_file(&self.folder.join(earlier.print())));
@@ -96,32 +144,79 @@ impl RunFiles {
         Ok(())
     }
 
-    pub(super) fn remove(&self, key: &Key, run: RunId) -> Result<()> {
-        let cannot = |path: &Path, error: &io::Error| unavailable("The record of a run cannot be removed", path, error);
-        let name = self.names().get(&run).cloned();
-        if let Some(name) = name {
-            let path = self.folder.join(name.print());
-            remove_file(&path).map_err(|error| cannot(&path, &error).with("process_id", key))?;
-            self.names().remove(&run);
+    pub(super) fn remove(&self, run: RunId) -> Result<()> {
+        let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        self.discard(run)
+    }
+
+    /// Removes the record of a run that is over.
+    fn discard(&self, run: RunId) -> Result<()> {
+        let Some(Known { name, record, .. }) = self.known().get(&run).cloned() else { return Ok(()) };
+        let path = self.folder.join(name.print());
+        match remove_file(&path) {
+            Ok(()) => {
+                self.known().remove(&run);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(known) = self.known().get_mut(&run) {
+                    known.owed = Owed::Removal;
+                }
+                let error = unavailable("The record of a run cannot be removed", &path, &error);
+                Err(error.with("process_id", record.key))
+            }
         }
-        Ok(())
     }
 
     pub(super) fn abandon(&self, key: &str, except: Option<RunId>) -> Result<()> {
         let except = except.map(|run| run.to_string());
         for name in self.left.iter().filter(|name| name.key == key && Some(&name.run) != except.as_ref()) {
-            let path = self.folder.join(name.print());
-            let mut aside = path.clone().into_os_string();
-            aside.push(ABANDONED);
-            match std::fs::rename(&path, &aside) {
+            let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
+            let printed = name.print();
+            let aside = format!("{printed}{ABANDONED}");
+            let path = self.folder.join(&printed);
+            match std::fs::rename(&path, self.folder.join(&aside)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(unavailable("The record of a run cannot be set aside", &path, &error));
                 }
                 // One that is gone blocks nothing.
                 _ => {}
             }
+            self.keep_aside(name, &printed, aside);
         }
         Ok(())
+    }
+
+    /// From now on a record counts under another name, under which it blocks nothing.
+    fn keep_aside(&self, name: &FileName, printed: &str, aside: String) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
+        let run = known.iter().find(|(_, known)| known.name == *name).map(|(run, _)| *run);
+        let mut bytes = kept.remove(printed);
+        if let Some(Known { record, .. }) = run.and_then(|run| known.remove(&run)) {
+            let mut encoded = Vec::new();
+            // It was encoded before, or could not have been read.
+            bytes = frame::encode(&record, &mut encoded).is_ok().then_some(encoded);
+        }
+        kept.extend(bytes.map(|bytes| (aside, bytes)));
+    }
+
+    /// Writes a record under its name, in the folder that this launcher holds.
+    fn put(&self, name: &FileName, record: &RunRecord) -> Result<()> {
+        let cannot = |error: &io::Error| {
+            unavailable("The record of a run cannot be written", &self.folder, error).with("process_id", &record.key)
+        };
+        let mut bytes = Vec::new();
+        frame::encode(record, &mut bytes).map_err(|error| cannot(&error))?;
+        self.state.hold()?;
+        let written = match self.write(name, &bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                super::make_folder(&self.folder)?;
+                self.write(name, &bytes)
+            }
+            written => written,
+        };
+        written.map_err(|error| cannot(&error))
     }
 
     /// One write to a name that nothing reads, then a rename to a name that did not exist.
@@ -141,9 +236,9 @@ impl RunFiles {
         written
     }
 
-    fn names(&self) -> MutexGuard<'_, HashMap<RunId, FileName>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<RunId, Known>> {
         // Each use of the map is one call, so that a panic elsewhere cannot leave it half changed.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,7 +249,8 @@ pub(super) fn read(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<(
 
 #[derive(Default)]
 struct Found {
-    names: HashMap<RunId, FileName>,
+    known: HashMap<RunId, Known>,
+    kept: BTreeMap<String, Vec<u8>>,
     left: Vec<FileName>,
     leftovers: Vec<PathBuf>,
 }
@@ -173,6 +269,7 @@ fn find(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<Found> {
         let text = entry.file_name();
         let text = text.to_string_lossy();
         if text.ends_with(ABANDONED) {
+            found.keep(folder, &text);
             continue;
         }
         if text.starts_with(TEMPORARY) {
@@ -201,6 +298,19 @@ fn find(folder: &Path, boot: BootId, loaded: &mut Loaded) -> Result<Found> {
     Ok(found)
 }
 
+impl Found {
+    /// Remembers what is in a file that must not be lost with the folder. One that is too long is of no launcher.
+    fn keep(&mut self, folder: &Path, name: &str) {
+        let path = folder.join(name);
+        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= KEPT_BYTES)
+            && self.kept.len() < KEPT_FILES
+            && let Ok(bytes) = std::fs::read(&path)
+        {
+            self.kept.insert(name.to_owned(), bytes);
+        }
+    }
+}
+
 /// Reads one record; one that cannot be read blocks its key if what it describes may live.
 fn take(folder: &Path, boot: BootId, name: FileName, loaded: &mut Loaded, found: &mut Found) {
     let path = folder.join(name.print());
@@ -212,10 +322,11 @@ fn take(folder: &Path, boot: BootId, name: FileName, loaded: &mut Loaded, found:
     };
     match outcome {
         Ok(record) => {
-            found.names.insert(record.run, name);
+            found.known.insert(record.run, Known { name, record: record.clone(), owed: Owed::Nothing });
             loaded.runs.push(record);
         }
         Err(why) if name.boot == boot.to_string() => {
+            found.keep(folder, &name.print());
             let error = unreadable(&path, why).suggest(format!(
                 "find out whether a process of it lives (ps -eo pid,lstart,args) and end it; the record is {}",
                 path.display()

@@ -7,6 +7,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+mod mending;
+
 const BOOT: BootId = BootId::from_u128(7);
 const EARLIER_BOOT: BootId = BootId::from_u128(6);
 
@@ -41,6 +43,10 @@ fn open(folder: &Path) -> (Records, Loaded) {
     Records::open(folder, BOOT).expect("the records open")
 }
 
+fn open_log(path: &Path) -> Result<(MemoryLog, log::History)> {
+    MemoryLog::open(&StateFolder::open(path.parent().expect("a folder")))
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("the folder is there");
     let mut names: Vec<String> =
@@ -68,7 +74,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 fn written(history: &[Op]) -> (Vec<u8>, Vec<(usize, Vec<Memory>)>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MEMORY_LOG);
-    let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, _) = open_log(&path).expect("it opens");
     let mut world = BTreeMap::new();
     let mut worlds = vec![(0, Vec::new())];
     for op in history {
@@ -111,7 +117,7 @@ proptest! {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(MEMORY_LOG);
         let mut world = BTreeMap::new();
-        let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+        let (mut log, _) = open_log(&path).expect("it opens");
         for (group, then) in &history {
             log.append(group.iter()).expect("it is written");
             for op in group {
@@ -123,11 +129,11 @@ proptest! {
                     fs::remove_file(&path).expect("somebody removes it");
                     log.append([Op::Drop(instance(9).key.clone())].iter()).expect("it is written anew");
                 }
-                2 => log = MemoryLog::open(&path).expect("it opens").0,
+                2 => log = open_log(&path).expect("it opens").0,
                 _ => {}
             }
         }
-        let (_, found) = MemoryLog::open(&path).expect("it opens");
+        let (_, found) = open_log(&path).expect("it opens");
         prop_assert!(found.damage.is_empty());
         prop_assert_eq!(found.memories, world.into_values().collect::<Vec<_>>());
     }
@@ -137,14 +143,14 @@ proptest! {
 fn a_torn_end_is_cut_off_and_writing_goes_on_after_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MEMORY_LOG);
-    let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, _) = open_log(&path).expect("it opens");
     log.append([Op::Save(Box::new(memory(1, 1))), Op::Save(Box::new(memory(2, 2)))].iter()).expect("it is written");
     let whole = fs::read(&path).expect("it reads");
     fs::write(&path, &whole[..whole.len() - 5]).expect("it is torn");
-    let (mut log, found) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, found) = open_log(&path).expect("it opens");
     assert_eq!((found.memories.len(), found.damage.len()), (1, 0));
     log.append([Op::Save(Box::new(memory(3, 3)))].iter()).expect("it is written");
-    let (_, found) = MemoryLog::open(&path).expect("it opens");
+    let (_, found) = open_log(&path).expect("it opens");
     assert_eq!(found.memories, [memory(1, 1), memory(3, 3)]);
     assert_eq!(names(folder.path()), [MEMORY_LOG]);
 }
@@ -153,7 +159,7 @@ fn a_torn_end_is_cut_off_and_writing_goes_on_after_it() {
 fn a_damaged_line_is_told_and_kept_aside_and_the_rest_is_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MEMORY_LOG);
-    let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, _) = open_log(&path).expect("it opens");
     for tenant in 0..3 {
         log.append([Op::Save(Box::new(memory(tenant, 1)))].iter()).expect("it is written");
     }
@@ -194,7 +200,7 @@ fn a_log_of_a_newer_launcher_is_refused_and_left_alone() {
 fn a_log_that_is_mostly_history_is_compacted_and_one_that_is_not_is_left() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MEMORY_LOG);
-    let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, _) = open_log(&path).expect("it opens");
     let group: Vec<Op> = (0..500).map(|restarts| Op::Save(Box::new(memory(1, restarts)))).collect();
     while !log.is_bloated() {
         assert!(fs::metadata(&path).expect("it is there").len() <= 1 << 20);
@@ -211,7 +217,7 @@ fn a_log_that_is_mostly_history_is_compacted_and_one_that_is_not_is_left() {
 #[test]
 fn a_thousand_saves_cost_one_sync_when_they_are_one_group() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut log, _) = MemoryLog::open(&folder.path().join(MEMORY_LOG)).expect("it opens");
+    let (mut log, _) = open_log(&folder.path().join(MEMORY_LOG)).expect("it opens");
     let queue = Queue::default();
     for tenant in 0..1_000 {
         queue.push(Op::Save(Box::new(memory(tenant, 0))));
@@ -277,7 +283,7 @@ async fn a_disk_that_cannot_be_written_is_told_and_loses_nothing() {
 fn a_full_disk_leaves_no_half_line_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MEMORY_LOG);
-    let (mut log, _) = MemoryLog::open(&path).expect("it opens");
+    let (mut log, _) = open_log(&path).expect("it opens");
     log.append([Op::Save(Box::new(memory(1, 1)))].iter()).expect("it is written");
     log.full = true;
     let group: Vec<Op> = (0..5).map(|tenant| Op::Save(Box::new(memory(tenant, 2)))).collect();
@@ -315,8 +321,8 @@ fn run_records_read_back_and_are_for_the_owner_only() {
     assert_eq!((loaded.runs, loaded.damaged.len()), (expected, 0));
 
     records.save_run(&first).expect("a run that was found is written again");
-    for (tenant, run) in [(1, 1), (1, 2), (2, 3), (2, 99)] {
-        records.drop_run(&instance(tenant).key, RunId::from_random(run)).expect("it is removed");
+    for run in [1, 2, 3, 99] {
+        records.drop_run(RunId::from_random(run)).expect("it is removed");
     }
     assert_eq!(names(&runs), Vec::<String>::new());
 }

@@ -45,7 +45,7 @@ fn write_all(mut log: MemoryLog, queue: &Queue) {
                 if delay.take().is_some() {
                     tracing::info!(path = %log.path().display(), "records are written again");
                 }
-                queue.written();
+                queue.written(log.identity());
             }
             Err(error) => {
                 let error = unavailable("What is remembered cannot be written", log.path(), &error);

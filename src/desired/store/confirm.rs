@@ -24,6 +24,11 @@ impl Confirmations {
         Self { folder, seen: BTreeMap::new() }
     }
 
+    /// Makes the folder again where somebody has removed it. Where that fails, whoever confirms makes it.
+    pub(super) fn mend(&self) {
+        drop(std::fs::create_dir_all(&self.folder));
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -2,6 +2,7 @@
 //! tell, once one has become wrong or unreadable, and what is held together must not go in parts.
 
 use super::replace::replace;
+use crate::desired::scan::Identity;
 use crate::model::Key;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Dropped {
     file: PathBuf,
     known: BTreeSet<Key>,
+    /// Which file says so, if one does.
+    on_disk: Option<Identity>,
     /// Whether the last attempt to write failed; told once.
     failed: bool,
 }
@@ -29,22 +32,25 @@ impl Dropped {
                 BTreeSet::new()
             }
         };
-        Self { file, known, failed: false }
+        let on_disk = Identity::of(&file).ok();
+        Self { file, known, on_disk, failed: false }
     }
 
     pub(super) const fn known(&self) -> &BTreeSet<Key> {
         &self.known
     }
 
-    /// Writes what is so now, if that is news. A hold must be on disk before anybody is told of it.
+    /// Writes what is so now, if that is news, or if somebody has removed what was written. A hold must be on disk before
+    /// anybody is told of it.
     pub(super) fn write(&mut self, dropped: BTreeSet<Key>) {
-        if dropped == self.known {
+        if dropped == self.known && self.on_disk == Identity::of(&self.file).ok() {
             return;
         }
         let written = serde_json::to_vec(&dropped).map_err(std::io::Error::from);
         match written.and_then(|bytes| replace(&self.file, &bytes)) {
-            Ok(()) => {
+            Ok(identity) => {
                 self.known = dropped;
+                self.on_disk = Some(identity);
                 self.failed = false;
             }
             Err(error) if !self.failed => {
@@ -73,8 +79,11 @@ mod tests {
         let before = written();
         dropped.write(held.clone());
         let mut next = Dropped::read(state.path());
-        next.write(held);
+        next.write(held.clone());
         assert_eq!(written(), before);
+        std::fs::remove_file(state.path().join("desired-dropped.json")).expect("somebody removes it");
+        next.write(held.clone());
+        assert_eq!(Dropped::read(state.path()).known, held, "it is made again");
         next.write(BTreeSet::new());
         assert_ne!(written(), before);
     }

@@ -4,6 +4,7 @@
 //! this it would believe in the memory until the absence counts, start the instance again meanwhile, and take several of
 //! them for a mass deletion.
 
+use crate::desired::scan::Identity;
 use crate::model::{Instance, Key};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -22,6 +23,8 @@ pub(super) struct Ended {
     recent: VecDeque<Key>,
     /// Lines of the file, of which only the last are of interest.
     lines: usize,
+    /// Which file they are in.
+    on_disk: Option<Identity>,
     /// Whether the last attempt to write failed; told once.
     failed: bool,
 }
@@ -37,7 +40,8 @@ impl Ended {
         let torn = !text.is_empty() && !text.ends_with('\n');
         let lines = if torn { 2 * KEPT } else { text.lines().count() };
         recent.drain(..recent.len().saturating_sub(KEPT));
-        Self { path, recent, lines, failed: false }
+        let on_disk = Identity::of(&path).ok();
+        Self { path, recent, lines, on_disk, failed: false }
     }
 
     /// Those of the restored instances that were ended: their files are gone, and that is no loss.
@@ -59,11 +63,33 @@ impl Ended {
             return;
         }
         self.recent.drain(..self.recent.len().saturating_sub(KEPT));
-        let rewrite = self.lines + fresh > 2 * KEPT;
+        let rewrite = self.lines + fresh > 2 * KEPT || self.failed || self.is_displaced();
+        self.put(fresh, rewrite);
+    }
+
+    /// Notes it in memory, while the state folder cannot be written.
+    pub(super) fn keep<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
+        self.recent.extend(keys.cloned());
+        self.recent.drain(..self.recent.len().saturating_sub(KEPT));
+        self.failed = true;
+    }
+
+    /// Writes all of it again where somebody has removed what was written, or it could not be written.
+    pub(super) fn mend(&mut self) {
+        if !self.recent.is_empty() && (self.failed || self.is_displaced()) {
+            self.put(0, true);
+        }
+    }
+
+    fn is_displaced(&self) -> bool {
+        self.on_disk != Identity::of(&self.path).ok()
+    }
+
+    fn put(&mut self, fresh: usize, rewrite: bool) {
         let written = if rewrite { self.recent.len() } else { fresh.min(self.recent.len()) };
-        let result = self.write(self.recent.len() - written, rewrite);
-        match result {
-            Ok(()) => {
+        match self.write(self.recent.len() - written, rewrite) {
+            Ok(identity) => {
+                self.on_disk = Some(identity);
                 self.lines = if rewrite { written } else { self.lines + written };
                 self.failed = false;
             }
@@ -75,7 +101,7 @@ impl Ended {
         }
     }
 
-    fn write(&self, from: usize, rewrite: bool) -> Result<()> {
+    fn write(&self, from: usize, rewrite: bool) -> Result<Identity> {
         let text: String = self.recent.range(from..).flat_map(|key| [key.as_str(), "\n"]).collect();
         let mut file: File = OpenOptions::new()
             .create(true)
@@ -84,7 +110,8 @@ impl Ended {
             .truncate(rewrite)
             .mode(0o600)
             .open(&self.path)?;
-        file.write_all(text.as_bytes())
+        file.write_all(text.as_bytes())?;
+        Ok(Identity::from(&rustix::fs::fstat(&file)?))
     }
 }
 
@@ -108,6 +135,22 @@ mod tests {
         let next = Ended::read(state.path());
         assert_eq!(next.recent, ended.recent);
         assert_eq!(next.recent.back(), Some(&key(2 * KEPT + 9)));
+    }
+
+    #[test]
+    fn what_somebody_removed_is_written_again_as_a_whole() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut ended = Ended::read(state.path());
+        ended.mend();
+        assert!(!state.path().join(FILE).exists(), "there is nothing to say");
+        ended.note([key(1)].iter());
+        std::fs::remove_file(state.path().join(FILE)).expect("somebody removes it");
+        ended.mend();
+        assert_eq!(Ended::read(state.path()).recent, [key(1)]);
+        std::fs::remove_file(state.path().join(FILE)).expect("somebody removes it");
+        ended.note([key(2)].iter());
+        ended.mend();
+        assert_eq!(Ended::read(state.path()).recent, [key(1), key(2)]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Inhabited {
     file: PathBuf,
     known: BTreeMap<PathBuf, Identity>,
+    /// Which file says so, if one does.
+    on_disk: Option<Identity>,
     /// Whether the last attempt to write failed; told once.
     failed: bool,
 }
@@ -18,24 +20,26 @@ impl Inhabited {
     pub(super) fn read(state_dir: &Path) -> Self {
         let file = state_dir.join("desired-roots.json");
         let known = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { file, known, failed: false }
+        let on_disk = Identity::of(&file).ok();
+        Self { file, known, on_disk, failed: false }
     }
 
     pub(super) fn of(&self, root: &Path) -> Option<Identity> {
         self.known.get(root).copied()
     }
 
-    /// Writes what is known now, if that is news.
+    /// Writes what is known now, if that is news, or if somebody has removed what was written.
     pub(super) fn write<'a>(&mut self, roots: impl Iterator<Item = (&'a PathBuf, Option<Identity>)>) {
         let mut known = self.known.clone();
         known.extend(roots.filter_map(|(path, identity)| Some((path.clone(), identity?))));
-        if known == self.known {
+        if known == self.known && self.on_disk == Identity::of(&self.file).ok() {
             return;
         }
         let written = serde_json::to_vec(&known).map_err(std::io::Error::from);
         match written.and_then(|bytes| replace(&self.file, &bytes)) {
-            Ok(()) => {
+            Ok(identity) => {
                 self.known = known;
+                self.on_disk = Some(identity);
                 self.failed = false;
             }
             // It is news until it is on disk.
@@ -70,6 +74,10 @@ mod tests {
         let mut next = Inhabited::read(&state);
         next.write([(&root, Some(identity))].into_iter());
         assert_eq!((written(), next.of(&root)), (before, Some(identity)));
+        std::fs::remove_file(state.join("desired-roots.json")).expect("somebody removes it");
+        next.write([(&root, None)].into_iter());
+        assert_eq!(Inhabited::read(&state).of(&root), Some(identity), "it is made again");
+        let before = written();
         let other = Identity::of(&state).expect("it is there");
         next.write([(&root, Some(other))].into_iter());
         assert_ne!(written(), before);

@@ -188,8 +188,7 @@ impl Pass {
         let change = self.desired.decide(now);
         self.tidy_launch_dir();
         let change = self.set_aside(change);
-        self.dropped.write(self.desired.dropped());
-        self.inhabited.write(self.roots.iter().map(|root| (&root.scanner.spec().path, root.scanner.inhabited())));
+        self.write_down();
         self.busy_for = if busy { self.busy_for.saturating_add(1) } else { 0 };
         let resync = if deaf { self.settings.resync.min(POLL) } else { self.settings.resync };
         let mut again = resync;
@@ -205,6 +204,23 @@ impl Pass {
             again = again.min(sooner.unwrap_or(resync));
         }
         Ran { change, again, took: now.since(began) }
+    }
+
+    /// Puts into the state folder what the next launcher has to know, as far as it is not there. Nothing is written while
+    /// the folder is another launcher's.
+    fn write_down(&mut self) {
+        if !self.holds_state() {
+            return;
+        }
+        self.dropped.write(self.desired.dropped());
+        self.inhabited.write(self.roots.iter().map(|root| (&root.scanner.spec().path, root.scanner.inhabited())));
+        self.ended.mend();
+        self.confirmations.mend();
+    }
+
+    /// Whether the state folder may be written.
+    pub(super) fn holds_state(&self) -> bool {
+        self.settings.locks.as_ref().is_none_or(|locks| locks.hold_state().is_ok())
     }
 
     pub(super) fn refresh_patterns(&mut self, now: Moment) -> Option<Duration> {

@@ -52,8 +52,25 @@ impl Boots {
         if self.last == Some(self.now) {
             return Ok(());
         }
+        self.write()
+    }
+
+    /// Notes it once more where somebody has removed it. The state folder is held.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub fn note_again(&self) -> Result<()> {
+        self.write()
+    }
+
+    /// Whether the file is there.
+    pub fn is_noted(&self) -> bool {
+        self.file.exists()
+    }
+
+    fn write(&self) -> Result<()> {
         let written = serde_json::to_vec(&self.now.to_string()).map_err(std::io::Error::from);
-        written.and_then(|bytes| replace(&self.file, &bytes)).map_err(|cause| {
+        written.and_then(|bytes| replace(&self.file, &bytes)).map(drop).map_err(|cause| {
             Error::new(Code::StoreUnavailable, format!("{} cannot be written", self.file.display()))
                 .with("file", self.file.display())
                 .caused_by(&cause)

@@ -99,7 +99,12 @@ impl Pass {
         let plans = std::mem::take(&mut batch.plans);
         let deeds: Vec<Deed> = plans.iter().flat_map(|plan| plan.deeds.iter().cloned()).collect();
         let removals = plans.iter().filter(|plan| matches!(plan.write.what, What::Remove { .. }));
-        self.ended.note(removals.map(|plan| &plan.key));
+        let ended = removals.map(|plan| &plan.key);
+        if self.holds_state() {
+            self.ended.note(ended);
+        } else {
+            self.ended.keep(ended);
+        }
         let results = self.do_unnoticed(folder, &deeds);
         if results.iter().zip(&deeds).any(|(result, deed)| result.is_ok() && matches!(deed, Deed::Create { .. })) {
             self.inhabit(folder);

@@ -1,0 +1,179 @@
+//! Records that somebody removes, renames or puts back under the launcher that keeps them.
+
+use super::*;
+use crate::act::state_folder::Presence;
+
+/// A folder with two runs on record, and a memory that an earlier launcher wrote.
+fn kept() -> (tempfile::TempDir, PathBuf, Records) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let (records, _) = open(&state);
+    records.save_memory(memory(1, 7));
+    drop(records);
+    let (records, loaded) = open(&state);
+    assert_eq!(loaded.memories, [memory(1, 7)]);
+    for run in [1, 2] {
+        records.save_run(&run_record(1, run, BOOT)).expect("it is written");
+    }
+    (folder, state, records)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is waited for is a thread, and this is no loop of a runtime")]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..5_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{what} did not come about");
+}
+
+fn harms() -> [fn(&Path); 3] {
+    [
+        |state| fs::remove_dir_all(state).expect("removed"),
+        |state| fs::rename(state, state.with_extension("away")).expect("renamed"),
+        |state| {
+            fs::rename(state, state.with_extension("away")).expect("renamed");
+            fs::create_dir_all(state.join(RUNS_FOLDER)).expect("another is made");
+            fs::write(state.join(MEMORY_LOG), "somebody else's\n").expect("written");
+        },
+    ]
+}
+
+#[test]
+fn all_of_it_is_there_again_after_the_folder_went_although_nothing_is_said_meanwhile() {
+    for harm in harms() {
+        let (_folder, state, records) = kept();
+        assert_eq!((records.mend_runs().expect("whole"), records.mend_memories()), (Presence::Whole, Presence::Whole));
+        harm(&state);
+        assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+        assert_eq!(records.mend_memories(), Presence::Pending);
+        until("the log is there again", || records.mend_memories() == Presence::Whole);
+        assert_eq!(records.mend_runs().expect("whole"), Presence::Whole);
+        let found = load_readonly(&state, BOOT).expect("it reads");
+        assert_eq!(found.memories, [memory(1, 7)]);
+        assert_eq!(found.runs.len(), 2);
+        assert!(found.damaged.is_empty() && found.notices.is_empty(), "{:?}", found.notices);
+        // And what is said from now on is in the new file.
+        records.save_memory(memory(2, 1));
+        until("the next is written", || load_readonly(&state, BOOT).expect("it reads").memories.len() == 2);
+    }
+}
+
+#[test]
+fn one_record_that_was_removed_is_written_again_however_quiet_it_was() {
+    let (_folder, state, records) = kept();
+    for _ in 0..4 {
+        assert_eq!(records.mend_runs().expect("whole"), Presence::Whole);
+    }
+    let runs = state.join(RUNS_FOLDER);
+    let before = names(&runs);
+    fs::remove_file(runs.join(&before[0])).expect("somebody removes it");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    assert_eq!(names(&runs), before);
+}
+
+#[test]
+fn a_log_that_is_in_the_place_of_ours_is_kept_under_another_name() {
+    let (_folder, state, records) = kept();
+    harms()[2](&state);
+    until("the log is there again", || records.mend_memories() == Presence::Whole);
+    let aside = fs::read_to_string(state.join("memory.log.replaced")).expect("it is kept");
+    assert_eq!(aside, "somebody else's\n");
+}
+
+#[test]
+fn the_record_of_a_run_that_ended_meanwhile_does_not_come_back() {
+    let (_folder, state, records) = kept();
+    fs::remove_dir_all(&state).expect("removed");
+    records.drop_run(RunId::from_random(1)).expect("there is nothing to remove");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    let found = load_readonly(&state, BOOT).expect("it reads");
+    assert_eq!(found.runs.iter().map(|record| record.run).collect::<Vec<_>>(), [RunId::from_random(2)]);
+}
+
+#[test]
+fn nor_does_it_when_it_ends_at_the_very_moment() {
+    let (_folder, state, records) = kept();
+    let runs = state.join(RUNS_FOLDER);
+    for round in 10..310 {
+        records.save_run(&run_record(3, round, BOOT)).expect("it is written");
+        fs::remove_dir_all(&runs).expect("removed");
+        std::thread::scope(|scope| {
+            scope.spawn(|| records.mend_runs().expect("made"));
+            scope.spawn(|| records.drop_run(RunId::from_random(round)).expect("dropped"));
+        });
+        assert_eq!(names(&runs).len(), 2, "round {round}");
+    }
+}
+
+#[test]
+fn what_could_not_be_written_or_removed_is_owed() {
+    let (_folder, state, records) = kept();
+    let runs = state.join(RUNS_FOLDER);
+    fs::remove_dir_all(&runs).expect("removed");
+    fs::write(&runs, "in the way").expect("written");
+    let later = RunRecord { generation: Generation(9), ..run_record(1, 1, BOOT) };
+    records.save_run(&later).expect_err("something is in the way");
+    records.save_run(&run_record(1, 3, BOOT)).expect_err("a run that never began is owed nothing");
+    records.mend_runs().expect_err("it still is");
+    fs::remove_file(&runs).expect("removed");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    let mut found = load_readonly(&state, BOOT).expect("it reads").runs;
+    found.sort_by_key(|record| record.generation);
+    assert_eq!(found, [run_record(1, 2, BOOT), later]);
+    // A record that cannot be removed is one that is a folder.
+    let own =
+        names(&runs).into_iter().find(|name| name.contains(&RunId::from_random(2).to_string())).expect("it is there");
+    fs::remove_file(runs.join(&own)).expect("removed");
+    fs::create_dir(runs.join(&own)).expect("made");
+    records.drop_run(RunId::from_random(2)).expect_err("it is a folder");
+    fs::remove_dir(runs.join(&own)).expect("removed");
+    assert_eq!(records.mend_runs().expect("dropped"), Presence::Made);
+    assert_eq!(names(&runs).len(), 1, "it is not written again");
+}
+
+#[test]
+fn what_blocks_a_key_or_protects_a_cgroup_is_written_again_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let runs = state.join(RUNS_FOLDER);
+    let (records, _) = open(&state);
+    for run in [1, 2] {
+        records.save_run(&run_record(usize::try_from(run).expect("small"), run, BOOT)).expect("it is written");
+    }
+    drop(records);
+    for name in names(&runs) {
+        fs::write(runs.join(name), "damaged").expect("written");
+    }
+    let (records, loaded) = open(&state);
+    assert_eq!(loaded.damaged.len(), 2);
+    records.abandon_runs(&loaded.damaged[1].0, None).expect("set aside");
+    let before = names(&runs);
+    assert_eq!(before.iter().filter(|name| name.ends_with(".abandoned")).count(), 1);
+    fs::remove_dir_all(&state).expect("removed");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    assert_eq!(names(&runs), before);
+    assert!(records.stray_runs().expect("it is listed").is_empty());
+}
+
+#[test]
+fn records_that_no_run_accounts_for_are_found_and_earlier_revisions_of_known_ones_removed() {
+    let (_folder, state, records) = kept();
+    let runs = state.join(RUNS_FOLDER);
+    assert!(records.stray_runs().expect("it is listed").is_empty());
+    let old = names(&runs);
+    let copies: Vec<Vec<u8>> = old.iter().map(|name| fs::read(runs.join(name)).expect("it reads")).collect();
+    // One goes on to its next revision, the other ends; then both come back as they were.
+    let ended = usize::from(!old[1].contains(&RunId::from_random(1).to_string()));
+    records.save_run(&run_record(1, 2, BOOT)).expect("it is written");
+    records.drop_run(RunId::from_random(1)).expect("it is removed");
+    for (name, bytes) in old.iter().zip(&copies) {
+        fs::write(runs.join(name), bytes).expect("written");
+    }
+    let strays = records.stray_runs().expect("it is listed");
+    assert_eq!(strays.len(), 1);
+    assert_eq!(strays[0].record, Ok(run_record(1, 1, BOOT)));
+    assert_eq!(names(&runs).len(), 2, "of the known one only the later is left: {ended}");
+}
