@@ -66,7 +66,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let refused = launcher.terminate(&key, Termination::graceful()).await.err().ok_or("a file's instance was ended")?;
     println!("refused    {refused}");
-    for line in launcher.explain(&key).lines {
+    for line in launcher.explain(&key).await.lines {
         println!("explained  {line}");
     }
     launcher.shutdown(Duration::from_secs(10)).await?;

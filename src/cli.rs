@@ -12,7 +12,8 @@ mod schema;
 
 use crate::config::{Config, Loaded, Settings, Sources};
 use crate::error::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,16 @@ struct Flags {
     settings: Settings,
 }
 
+/// How a result is told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object.
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the launcher; what happens without a command.
@@ -45,9 +56,21 @@ enum Command {
     /// configuration file (resync_interval). Flags beat variables, variables beat the file.
     Run(Flags),
     /// Validate every manifest and every instance, without a launcher; exit code 1 when one is wrong.
-    Check(Flags),
+    Check {
+        /// How to tell it; as JSON it is one object with `findings`, each with file, line, column, code and message.
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+        output: Format,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Print what would be done against what runs now, and why; exit code 0 for nothing, 2 for changes, 1 for an error.
-    Plan(Flags),
+    Plan {
+        /// How to tell it; as JSON it is one object with `actions`, each with what differs where it replaces a process.
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+        output: Format,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Let a held-back mass deletion happen.
     ConfirmPrune {
         /// The token that the log line and the PruneBlocked condition give; it names exactly that set of instances.
@@ -83,6 +106,12 @@ impl Answer {
     }
 }
 
+/// An object as one line.
+fn json(object: &impl Serialize) -> String {
+    // Strings and numbers can always be written.
+    serde_json::to_string(object).unwrap_or_default() + "\n"
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -111,8 +140,8 @@ fn carry_out(arguments: Arguments) -> Result<Answer> {
     match arguments.command {
         None => run::run(&upper.sources()),
         Some(Command::Run(flags)) => run::run(&flags.over(upper).sources()),
-        Some(Command::Check(flags)) => check::check(&flags.over(upper).config()?),
-        Some(Command::Plan(flags)) => plan::plan(&flags.over(upper).config()?),
+        Some(Command::Check { output, flags }) => check::check(&flags.over(upper).config()?, output),
+        Some(Command::Plan { output, flags }) => plan::plan(&flags.over(upper).config()?, output),
         Some(Command::ConfirmPrune { token, flags }) => {
             confirm_prune::confirm(&flags.over(upper).config()?.state_dir, &token).map(Answer::fine)
         }
@@ -157,7 +186,7 @@ mod tests {
     fn flags_stand_before_or_after_the_command() {
         for line in ["pattern-launcher --max-errors 3 plan", "pattern-launcher plan --max-errors 3"] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-            let Some(Command::Plan(flags)) = arguments.command else { panic!("{line} is no plan") };
+            let Some(Command::Plan { flags, .. }) = arguments.command else { panic!("{line} is no plan") };
             assert_eq!(flags.over(arguments.flags).settings.max_errors, Some(3), "{line}");
         }
     }

@@ -29,6 +29,7 @@ use crate::model::{Caller, Key, KeyStatus, RunId};
 use crate::observed::ask::{not_declared, shutting_down};
 use crate::observed::{Ask, Asked};
 use crate::reconciler::{Board, Happening, Request};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub struct Control {
     records: Arc<Records>,
     /// What is counted and measured.
     metrics: Arc<Metrics>,
+    /// Where what processes print is kept.
+    log_dir: PathBuf,
     /// Done when the launcher begins to end: what is waited for will not come.
     closing: CancellationToken,
 }
@@ -57,9 +60,10 @@ impl Control {
         requests: mpsc::Sender<Request>,
         records: Arc<Records>,
         metrics: Arc<Metrics>,
+        log_dir: PathBuf,
         closing: CancellationToken,
     ) -> Self {
-        Self { board, store, requests, records, metrics, closing }
+        Self { board, store, requests, records, metrics, log_dir, closing }
     }
 
     /// Where everything stands.
@@ -131,6 +135,8 @@ impl Control {
             return Err(shutting_down());
         }
         // The loop drops what it has not answered when it ends.
-        answered.await.unwrap_or_else(|_| Err(shutting_down()))
+        let answer = answered.await.unwrap_or_else(|_| Err(shutting_down()));
+        self.board.chronicle().audited().await;
+        answer
     }
 }

@@ -149,6 +149,7 @@ impl Launcher {
         let records = Arc::new(records);
         let board = Arc::new(Board::new(clock::now()));
         board.chronicle().go_on(std::mem::take(&mut loaded.events), records.events());
+        board.chronicle().audit_in(records.audit());
         let metrics = Arc::new(Metrics::new(config.metrics_labels));
         let upkeep = Upkeep::of(&folder, &records);
         let vitals = vitals(&board, &upkeep, &metrics);
@@ -183,8 +184,10 @@ impl Launcher {
             resync,
         };
         let closing = CancellationToken::new();
-        let control = Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), metrics, closing);
-        let service = Service::new(control.clone(), vitals.clone(), log_dir(&config.state_dir));
+        let logs = log_dir(&config.state_dir);
+        let control =
+            Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), metrics, logs.clone(), closing);
+        let service = Service::new(control.clone(), vitals.clone(), logs);
         let api = if listeners.is_empty() { None } else { Some(api::serve(listeners, service, vitals).await?) };
         let task = tokio::spawn(reconciler.run(asked));
         let launch_dir = provide_launch_dir(&config, &store, made);

@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod ceilings;
+pub mod difference;
 pub mod environment;
 pub mod id;
 pub mod instance;
@@ -16,6 +17,7 @@ pub mod units;
 
 pub use caller::Caller;
 pub use ceilings::{Ceiling, Ceilings, Load};
+pub use difference::Difference;
 pub use environment::{Environment, expand};
 pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
 pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Supervision};
@@ -28,6 +30,6 @@ pub use run::{
     Circuit, ExitReason, FREEZER_BASE, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress, Suspension,
     V2_BASE,
 };
-pub use secret::Secret;
+pub use secret::{Mask, Secret};
 pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, SuspensionStatus, VerdictStatus};
 pub use time::{BootId, Moment};

@@ -6,5 +6,7 @@ pub mod fold;
 pub mod state;
 
 pub use ask::{Ask, Asked};
-pub use event::{DesiredChange, EndedLaunch, Event, Fault, Launched, PortKind, ProbeOutcome, Restored, RestoredRun};
+pub use event::{
+    DesiredChange, EndedLaunch, Event, Fault, Launched, PortKind, ProbeOutcome, Restored, RestoredRun, Writing,
+};
 pub use state::{Ending, Health, Observed, Phase, Run, RunView, Stage, Start};

@@ -27,6 +27,7 @@ use std::sync::{Arc, Weak};
 use target::Target;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 use watch::Clock;
 use worker::{Slots, Worker};
 
@@ -81,6 +82,8 @@ impl Prober {
     /// Must be called within a tokio runtime.
     pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, instance: Arc<Instance>, ports: Ports) {
         let children = Arc::clone(&self.children);
+        // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
+        let span = tracing::error_span!("probe", %key, %run);
         let worker = Worker {
             target: Target::new(&check.target, &self.http, &self.inherited_env, instance, ports, run, children),
             slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
@@ -90,7 +93,7 @@ impl Prober {
             events: self.events.clone(),
             clock: Arc::clone(&self.clock),
         };
-        self.workers.insert((key, run), AbortOnDropHandle::new(tokio::spawn(worker.work())));
+        self.workers.insert((key, run), AbortOnDropHandle::new(tokio::spawn(worker.work().instrument(span))));
     }
 
     /// Stops probing a run; a probe under way is given up, and the process of an exec probe is killed.

@@ -12,7 +12,7 @@ pub mod engine;
 mod report;
 mod tally;
 
-pub use board::{Board, Subscription};
+pub use board::{Board, LastProbe, Subscription};
 pub use chronicle::{Chronicle, Happening};
 pub use dice::SystemDice;
 
@@ -322,14 +322,24 @@ impl Desk {
             return ControlFlow::Break(());
         };
         let now = clock::now();
-        self.tally.event(&first);
+        self.note(&first, now);
         self.engine.handle(first, now, &mut self.dice);
         for _ in 1..EVENTS_PER_TURN {
             let Ok(event) = events.try_recv() else { break };
-            self.tally.event(&event);
+            self.note(&event, now);
             self.engine.handle(event, now, &mut self.dice);
         }
         ControlFlow::Continue(())
+    }
+
+    /// Counts an event, and keeps of it what people may ask for.
+    fn note(&mut self, event: &Event, now: Moment) {
+        self.tally.event(event);
+        if let Event::Probed { key, run, outcome } = event
+            && self.board.status(key).is_some()
+        {
+            self.board.probed(key, LastProbe { run: *run, outcome: outcome.clone(), at: now });
+        }
     }
 
     /// Decides, has it carried out, and publishes what changed.

@@ -17,6 +17,7 @@ mod api;
 mod floor;
 mod measure;
 mod records;
+mod scrape;
 mod table;
 
 use e2e::world::World;
@@ -40,7 +41,7 @@ fn main() {
     }
     let mut table = Table::new();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the other two.
+    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the other three.
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|arg| arg == part);
     if wanted("loop") {
@@ -50,6 +51,9 @@ fn main() {
         for (place, folder) in places(&disk) {
             records::measure(&mut table, place, folder, SAMPLES);
         }
+    }
+    if wanted("scrape") {
+        scrape::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder), SAMPLES);
     }
     if wanted("api") {
         api::measure(&mut table, &disk, MANY);

@@ -171,7 +171,7 @@ impl Kept {
 /// The CPU time that a process has used, in nanoseconds and with the threads that have ended: `/proc/PID/stat` counts
 /// in hundredths of a second, and `/proc/PID/task` forgets what ended.
 #[expect(unsafe_code, reason = "the standard library cannot read another process's clock")]
-fn cpu_of(pid: i32) -> Duration {
+pub(crate) fn cpu_of(pid: i32) -> Duration {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: both calls write to what they are given and keep nothing of it.

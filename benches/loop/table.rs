@@ -66,10 +66,19 @@ impl Table {
     }
 
     /// The CPU of the daemon at rest: seconds used within a span.
-    pub(crate) fn cpu(&mut self, count: usize, (used, span): (Duration, Duration)) {
+    pub(crate) fn cpu(&mut self, count: usize, used: (Duration, Duration)) {
+        self.cpu_of(&format!("daemon's CPU at rest, {count} instances"), used);
+    }
+
+    /// The CPU that `what` names: seconds used within a span.
+    pub(crate) fn cpu_of(&mut self, what: &str, (used, span): (Duration, Duration)) {
         let share = 100.0 * used.as_secs_f64() / span.as_secs_f64();
-        let what = format!("daemon's CPU at rest, {count} instances, {} s", span.as_secs());
-        self.line(&what, &format!("{share:.3} % of a core"), &shown(used));
+        self.line(&format!("{what}, {} s", span.as_secs()), &format!("{share:.3} % of a core"), &shown(used));
+    }
+
+    /// A figure of another kind.
+    pub(crate) fn figure(&mut self, what: &str, value: &str, more: &str) {
+        self.line(what, value, more);
     }
 
     fn line(&mut self, what: &str, value: &str, more: &str) {

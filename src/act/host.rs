@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 /// What the host needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -208,13 +209,13 @@ impl Host {
                 let run = self.run(&record.key, record.run);
                 let Watched { identity, tree, .. } = &watched;
                 self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
-                self.spawn(record.run, look_after(run, watched, Orders::default()));
+                self.spawn(&record.key, record.run, look_after(run, watched, Orders::default()));
                 RestoredRun::Alive(record)
             }
             Found::Ended { exit, tree, tree_gone } => {
                 let run = self.run(&record.key, record.run);
                 let remains = Remains { identity: record.process.clone(), pidfd: None, tree };
-                self.spawn(record.run, clear_away(run, remains, tree_gone, Killing::default(), false));
+                self.spawn(&record.key, record.run, clear_away(run, remains, tree_gone, Killing::default(), false));
                 RestoredRun::Ended { record, exit, tree_gone }
             }
         }
@@ -227,7 +228,8 @@ impl Host {
             Effect::DropMemory(key) => self.shared.records.drop_memory(key),
             Effect::Prepare(request) => {
                 let run = self.run(&request.key, request.run);
-                self.spawn(request.run, start::begin(run, request));
+                let key = request.key.clone();
+                self.spawn(&key, request.run, start::begin(run, request));
             }
             Effect::Commit(record) => self.tell(record.run, |orders| orders.commit = Some(record)),
             Effect::Discard { run, .. } => self.tell(run, |orders| orders.discard = true),
@@ -276,11 +278,13 @@ impl Host {
         Run { shared: Arc::clone(&self.shared), key: key.clone(), id: run, mailbox: self.shared.open_mailbox(run) }
     }
 
-    fn spawn(&self, run: RunId, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, key: &Key, run: RunId, task: impl Future<Output = ()> + Send + 'static) {
         let shared = Arc::clone(&self.shared);
+        // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
+        let span = tracing::error_span!("run", %key, %run);
         // Its handle is not needed: the tracker knows when it is done.
         drop(self.shared.tasks.spawn(async move {
-            task.await;
+            task.instrument(span).await;
             shared.close_mailbox(run);
         }));
     }
@@ -300,7 +304,7 @@ impl Host {
             return mailbox.tell(|orders| orders.drop = true);
         }
         let run = self.run(key, id);
-        self.spawn(id, async move { forget(&run, None).await });
+        self.spawn(key, id, async move { forget(&run, None).await });
     }
 }
 

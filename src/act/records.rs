@@ -10,6 +10,7 @@
 //!
 //! Both are JSON with a version and a checksum, see `frame.rs`. Both hold secrets: files are `0600`, folders `0700`.
 
+mod audit;
 mod events;
 mod frame;
 mod log;
@@ -17,6 +18,7 @@ mod queue;
 mod runs;
 mod writer;
 
+pub use audit::{AuditLog, note_command};
 pub use events::{EventLog, Happening};
 
 use super::state_folder::{Presence, StateFolder};
@@ -42,6 +44,8 @@ pub const MEMORY_LOG: &str = "memory.log";
 pub const RUNS_FOLDER: &str = "runs";
 /// The name of the history of events in the state folder.
 pub const EVENT_LOG: &str = "events.log";
+/// The name of the audit log in the state folder.
+pub const AUDIT_LOG: &str = "audit.log";
 
 /// The records of one state folder. Dropping it writes what is left, once, and ends the writing thread.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub struct Records {
     queue: Arc<Queue>,
     runs: RunFiles,
     events: Arc<EventLog>,
+    audit: Arc<AuditLog>,
     _writer: Writer,
 }
 
@@ -108,7 +113,9 @@ impl Records {
         let writer = Writer::start(log, Arc::clone(&queue)).map_err(no_thread)?;
         let (events, earlier) = EventLog::open(held, &mut loaded.notices).map_err(no_thread)?;
         loaded.events = earlier;
-        Ok((Self { folder: Arc::clone(held), queue, runs, events: Arc::new(events), _writer: writer }, loaded))
+        let audit = Arc::new(AuditLog::open(held).map_err(no_thread)?);
+        let folder = Arc::clone(held);
+        Ok((Self { folder, queue, runs, events: Arc::new(events), audit, _writer: writer }, loaded))
     }
 
     /// Remembers this about its key, soon: never blocks on the disk, never fails.
@@ -134,6 +141,11 @@ impl Records {
     /// Where what happens is written down.
     pub fn events(&self) -> Arc<EventLog> {
         Arc::clone(&self.events)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> Arc<AuditLog> {
+        Arc::clone(&self.audit)
     }
 
     /// Whether memories reach the disk.

@@ -377,6 +377,7 @@ mod tests {
             asked_by: None,
             suspension: None,
             expires_at_boot_seconds: None,
+            differences: Vec::new(),
             failure: None,
             declared: None,
             verdict: VerdictStatus {

@@ -6,7 +6,8 @@ use crate::control::LaunchSpec;
 use crate::desired::{Lookup, PatternBook};
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    Condition, IsolationLevel, Key, KeyStatus, Manifest, Moment, ProcessState, RestartPolicy, Secret, SuspensionStatus,
+    Condition, Difference, IsolationLevel, Key, KeyStatus, Manifest, Moment, ProcessState, RestartPolicy, Secret,
+    SuspensionStatus,
 };
 use crate::plan::NoteLevel;
 use crate::reconciler::Happening;
@@ -211,6 +212,12 @@ fn wire_suspension(suspension: &SuspensionStatus, now: Moment) -> proto::Suspens
 
 fn condition(condition: &Condition) -> proto::Condition {
     proto::Condition { kind: condition.kind.clone(), message: condition.message.clone() }
+}
+
+/// A field that differs.
+pub(super) fn difference(difference: &Difference) -> proto::Difference {
+    let Difference { field, before, after } = difference.clone();
+    proto::Difference { field, before, after }
 }
 
 /// What happened.

@@ -3,9 +3,13 @@
 //! The token is left in a folder that the launcher looks into. That needs the right to write to the state folder, which
 //! is the right to do everything that the launcher does.
 
+use crate::act::records::{AUDIT_LOG, note_command};
 use crate::act::status_file::STATUS_FILE;
 use crate::desired::store::confirm_dir;
 use crate::error::{Code, Error, Result};
+use crate::model::Caller;
+use crate::telemetry::wall_time;
+use rustix::process::getuid;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +26,14 @@ pub(super) fn confirm(state_dir: &Path, token: &str) -> Result<String> {
     if !held.contains(token) {
         return Err(unknown_token(state_dir, token, &held));
     }
+    let (by, path) = (Caller::Peer { uid: getuid().as_raw(), pid: None }, state_dir.join(AUDIT_LOG));
+    let what = format!("token {token}");
+    note_command(&path, &wall_time(), &by, "confirm-prune", &what).map_err(|cause| {
+        Error::new(Code::StoreUnavailable, "the confirmation cannot be put on record")
+            .with("file", path.display())
+            .caused_by(&cause)
+            .suggest("run the command as the user that the launcher runs as, and see that there is room on the disk")
+    })?;
     leave(state_dir, token).map_err(|cause| {
         Error::new(Code::StoreUnavailable, "the confirmation cannot be written")
             .with("folder", confirm_dir(state_dir).display())
@@ -115,6 +127,10 @@ mod tests {
         }
         let left = fs::metadata(folder.path().join("confirm-prune/1f0e-a")).unwrap();
         assert_eq!(left.permissions().mode() & 0o777, 0o600);
+        let audit = fs::read_to_string(folder.path().join(AUDIT_LOG)).unwrap();
+        let line: Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
+        assert_eq!((&line["action"], &line["what"]), (&"confirm-prune".into(), &"token 1f0e-a".into()));
+        assert_eq!(line["uid"], getuid().as_raw());
     }
 
     #[test]

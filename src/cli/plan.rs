@@ -4,18 +4,19 @@
 //! written, so it works beside a running launcher and without one. Files count as they are now, without waiting for
 //! them to settle; a mass deletion that a launcher would hold back is shown as it would be done once confirmed.
 
-use super::Answer;
+use super::{Answer, Format};
 use crate::act::identity::ProcessStat;
 use crate::act::{clock, records};
 use crate::config::Config;
 use crate::desired::store::survey;
 use crate::error::{Error, Result};
 use crate::launcher::{log_dir, offline_settings};
-use crate::model::{BootId, ExitReason, Key, RunRecord};
+use crate::model::{BootId, Difference, ExitReason, Key, RunRecord};
 use crate::observed::{DesiredChange, Event, Restored, RestoredRun};
 use crate::plan::{Action, Reason, Verdict};
 use crate::reconciler::SystemDice;
 use crate::reconciler::engine::Engine;
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,8 +24,31 @@ use std::sync::Arc;
 /// The exit code for a plan that changes something.
 const CHANGES: u8 = 2;
 
-/// The plan as a table.
-pub(super) fn plan(config: &Config) -> Result<Answer> {
+/// What would be done about one key.
+#[derive(Debug, Serialize)]
+struct Planned {
+    process_id: Key,
+    /// `none` when nothing is.
+    action: &'static str,
+    reason: String,
+    /// In what the process that runs differs from what is declared, where that replaces it.
+    differences: Vec<Difference>,
+    #[serde(skip)]
+    verdict: Verdict,
+}
+
+/// What a program reads: one object.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    /// How many of the actions change something.
+    changes: usize,
+    actions: &'a [Planned],
+    /// What is wrong with files and records; none of it changes what is planned for others.
+    problems: Vec<String>,
+}
+
+/// The plan as a table, or as one JSON object.
+pub(super) fn plan(config: &Config, format: Format) -> Result<Answer> {
     let boot = clock::boot()?;
     let now = clock::now();
     let loaded = records::load_readonly(&config.state_dir, boot)?;
@@ -50,7 +74,18 @@ pub(super) fn plan(config: &Config) -> Result<Answer> {
     let dice = &mut SystemDice;
     engine.restore(Restored { memories: loaded.memories, runs }, now, dice);
     engine.handle(Event::Desired(change), now, dice);
-    Ok(present(&engine.preview(now), &problems))
+    let planned: Vec<Planned> = engine
+        .preview(now)
+        .into_iter()
+        .map(|(key, verdict)| Planned {
+            differences: engine.differences(&key),
+            process_id: key,
+            action: verdict.action.as_str(),
+            reason: verdict.reason.to_string(),
+            verdict,
+        })
+        .collect();
+    Ok(present(&planned, &problems, format))
 }
 
 /// Whether the recorded process is the one that runs under its pid now.
@@ -64,29 +99,45 @@ fn classify(record: RunRecord, boot: BootId) -> RestoredRun {
     }
 }
 
-fn present(verdicts: &[(Key, Verdict)], problems: &[Error]) -> Answer {
-    let rows: Vec<(&str, &str, String)> = verdicts
-        .iter()
-        .filter(|(_, verdict)| is_worth_a_row(verdict))
-        .map(|(key, verdict)| (word(verdict.action), key.as_str(), verdict.reason.to_string()))
-        .collect();
-    let changes = verdicts.iter().filter(|(_, verdict)| is_change(verdict.action)).count();
+fn present(planned: &[Planned], problems: &[Error], format: Format) -> Answer {
+    let changes = planned.iter().filter(|planned| is_change(planned.verdict.action)).count();
+    let code = if changes == 0 { 0 } else { CHANGES };
+    let text = match format {
+        Format::Json => {
+            let problems = problems.iter().map(ToString::to_string).collect();
+            super::json(&Report { changes, actions: planned, problems })
+        }
+        Format::Text => listed(planned, changes, problems),
+    };
+    Answer { text, code }
+}
+
+fn listed(planned: &[Planned], changes: usize, problems: &[Error]) -> String {
+    let rows: Vec<&Planned> = planned.iter().filter(|planned| is_worth_a_row(&planned.verdict)).collect();
     let mut text = String::new();
     if !rows.is_empty() {
-        let width = rows.iter().map(|(_, key, _)| key.chars().count()).max().unwrap_or(0).max("PROCESS ID".len());
-        // Nothing that is written here fails: it is written to a string.
-        for (action, key, reason) in [("ACTION", "PROCESS ID", "REASON".to_owned())].iter().chain(&rows) {
+        let width = rows.iter().map(|row| row.process_id.as_str().chars().count()).max().unwrap_or(0);
+        let width = width.max("PROCESS ID".len());
+        let mut line = |action: &str, key: &str, reason: &str| {
+            // Nothing that is written here fails: it is written to a string.
             writeln!(text, "{action:<9}  {key:<width$}  {reason}").unwrap_or_default();
+        };
+        line("ACTION", "PROCESS ID", "REASON");
+        for row in rows {
+            line(word(row.verdict.action), row.process_id.as_str(), &row.reason);
+            for difference in &row.differences {
+                line("", "", &format!("  {difference}"));
+            }
         }
         text.push('\n');
     }
     for problem in problems {
         writeln!(text, "problem: {problem}").unwrap_or_default();
     }
-    let rest = verdicts.len() - changes;
+    let rest = planned.len() - changes;
     writeln!(text, "{changes} to change, {rest} to leave as {}", if rest == 1 { "it is" } else { "they are" })
         .unwrap_or_default();
-    Answer { text, code: if changes == 0 { 0 } else { CHANGES } }
+    text
 }
 
 /// Whether carrying the action out changes something that runs or is remembered.
@@ -117,39 +168,78 @@ const fn word(action: Action) -> &'static str {
 mod tests {
     use super::*;
     use crate::error::Code;
-    use crate::plan::StopCause;
+    use crate::plan::{Drift, StopCause};
 
     fn key(name: &str) -> Key {
         Key::parse(name).unwrap()
     }
 
+    fn planned(id: &str, verdict: Verdict, differences: &[(&str, &str, &str)]) -> Planned {
+        let difference = |(field, before, after): &(&str, &str, &str)| Difference {
+            field: (*field).to_owned(),
+            before: Some((*before).to_owned()),
+            after: Some((*after).to_owned()),
+        };
+        Planned {
+            process_id: key(id),
+            action: verdict.action.as_str(),
+            reason: verdict.reason.to_string(),
+            differences: differences.iter().map(difference).collect(),
+            verdict,
+        }
+    }
+
     #[test]
     fn nothing_to_do_is_code_0_and_one_line() {
-        let answer = present(&[(key("shared:a"), Verdict::nothing(Reason::InSync))], &[]);
+        let answer = present(&[planned("shared:a", Verdict::nothing(Reason::InSync), &[])], &[], Format::Text);
         assert_eq!((answer.code, answer.text.as_str()), (0, "0 to change, 1 to leave as it is\n"));
     }
 
     #[test]
     fn changes_are_code_2_and_a_table_with_reasons() {
-        let ending = StopCause::Removed;
-        let verdicts = [
-            (key("ns:tenant-a:b"), Verdict::act(Action::Launch, Reason::Missing)),
-            (key("shared:a"), Verdict::nothing(Reason::InSync)),
-            (key("shared:c"), Verdict::act(Action::Terminate(ending), Reason::Ending(ending))),
-            (key("shared:d"), Verdict::nothing(Reason::CircuitOpen(None))),
+        let (ending, drift) = (StopCause::Removed, StopCause::Drift(Drift::Instance));
+        let planned = [
+            planned("ns:tenant-a:b", Verdict::act(Action::Launch, Reason::Missing), &[]),
+            planned("shared:a", Verdict::nothing(Reason::InSync), &[]),
+            planned("shared:c", Verdict::act(Action::Terminate(ending), Reason::Ending(ending)), &[]),
+            planned("shared:d", Verdict::nothing(Reason::CircuitOpen(None)), &[]),
+            planned(
+                "shared:e",
+                Verdict::act(Action::Terminate(drift), Reason::Ending(drift)),
+                &[("config.LEVEL", "info", "debug"), ("config.API_TOKEN", "***", "***")],
+            ),
         ];
         let problem = Error::new(Code::InvalidInstance, "a file is wrong");
-        let answer = present(&verdicts, &[problem]);
+        let answer = present(&planned, &[problem], Format::Text);
         assert_eq!(answer.code, CHANGES);
         let expected = "\
 ACTION     PROCESS ID     REASON
 launch     ns:tenant-a:b  it is declared and nothing of it runs
 terminate  shared:c       nothing declares it any more
 wait       shared:d       its circuit is open
+replace    shared:e       its config or slots have changed
+                            config.LEVEL: info -> debug
+                            config.API_TOKEN: *** -> ***
 
 problem: [INVALID_INSTANCE] a file is wrong
-2 to change, 2 to leave as they are
+3 to change, 2 to leave as they are
 ";
         assert_eq!(answer.text, expected);
+        let answer = present(&planned, &[], Format::Json);
+        let report: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!(
+            (answer.code, &report["changes"], &report["problems"]),
+            (CHANGES, &3.into(), &serde_json::json!([]))
+        );
+        let replaced = serde_json::json!({
+            "process_id": "shared:e",
+            "action": "replace",
+            "reason": "its config or slots have changed",
+            "differences": [
+                {"field": "config.LEVEL", "before": "info", "after": "debug"},
+                {"field": "config.API_TOKEN", "before": "***", "after": "***"},
+            ],
+        });
+        assert_eq!(report["actions"][4], replaced);
     }
 }

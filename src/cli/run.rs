@@ -107,7 +107,12 @@ async fn reload(launcher: &mut Launcher, sources: &Sources) {
             for remark in remarks {
                 tracing::warn!("{remark}");
             }
+            let level = config.log_level.clone();
+            let before = launcher.config().log_level.clone();
             let fixed = launcher.reload(config).await;
+            if let Err(error) = if level == before { Ok(()) } else { telemetry::set_level(&level) } {
+                tracing::error!(%error, "the log goes on as before");
+            }
             tracing::info!("configuration read again");
             for setting in fixed {
                 tracing::warn!(setting, "this setting takes effect when the launcher is restarted");

@@ -115,7 +115,9 @@ impl Control {
         let seen = expected.and_then(|_| before.declared.clone());
         let edit = Edit { config, slots, grace_period };
         let update = store::Update { key: key.clone(), edit, expected: seen, by: by.clone() };
-        match self.store.update(update).await? {
+        let outcome = self.store.update(update).await?;
+        self.board.chronicle().audited().await;
+        match outcome {
             UpdateOutcome::Done(_) => Ok(Updated::Applied(self.up(key, wait).await?)),
             UpdateOutcome::Moved(_) => Ok(Updated::Moved(self.known(key)?.generation)),
         }

@@ -45,7 +45,10 @@ impl Control {
             match self.store.remove(key.clone(), how.grace, by.clone()).await {
                 // Somebody else has just ended it, so that it is only waited for.
                 Err(error) if error.code() == Code::ProcessNotFound => self.hasten(key, how, by).await?,
-                removed => removed?,
+                removed => {
+                    removed?;
+                    self.board.chronicle().audited().await;
+                }
             }
         } else {
             self.hasten(key, how, by).await?;

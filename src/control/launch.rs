@@ -73,6 +73,7 @@ impl Control {
             Err(error) if error.code() == Code::PatternNotFound => {
                 let launched = self.store.launch(Launch { spec: checked, by: by.clone() }).await?;
                 let created = launched.created;
+                self.board.chronicle().audited().await;
                 return self.launched(&launched.instance, created, spec, begun).await;
             }
             Err(error) => return Err(error),
@@ -95,6 +96,7 @@ impl Control {
             self.has_room(&wanted)?;
             let launched = self.store.launch(Launch { spec: checked.clone(), by: by.clone() }).await?;
             if launched.created {
+                self.board.chronicle().audited().await;
                 return self.launched(&wanted, true, spec, begun).await;
             }
             // A file declares it as yet; what becomes of that is about to be published.

@@ -11,6 +11,7 @@ use super::root::RootSpec;
 use super::sight::{Emptiness, Outcome, Scan, Sight, Stillness};
 use super::stamp::Stamp;
 use crate::error::{Code, Error};
+pub(crate) use git::{Checkout, checkout};
 use rustix::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};

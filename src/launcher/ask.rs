@@ -76,12 +76,12 @@ impl Launcher {
     ///
     /// ```no_run
     /// # async fn f(launcher: &pattern_launcher::Launcher, key: &pattern_launcher::model::Key) -> pattern_launcher::Result<()> {
-    /// println!("{}", launcher.explain(key).lines.join("\n"));
+    /// println!("{}", launcher.explain(key).await.lines.join("\n"));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn explain(&self, key: &Key) -> Explanation {
-        self.control.explain(key)
+    pub async fn explain(&self, key: &Key) -> Explanation {
+        self.control.explain(key).await
     }
 
     /// What was counted and measured since this launcher was started: `metrics().launch_duration.p95` and so on.

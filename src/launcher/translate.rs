@@ -83,7 +83,6 @@ pub(super) fn needing_restart(before: &Config, after: &Config) -> Vec<&'static s
         ("inherit_env", before.inherit_env != after.inherit_env),
         ("cgroup", before.cgroup != after.cgroup),
         ("log_format", before.log_format != after.log_format),
-        ("log_level", before.log_level != after.log_level),
         ("orphans", before.orphans != after.orphans),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

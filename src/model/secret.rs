@@ -1,7 +1,33 @@
 //! Values that must not be printed by accident.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
+
+/// What stands in place of a value that is not shown.
+pub const HIDDEN: &str = "***";
+
+/// Parts of names whose values are secrets, in lower case. `key` alone would also be in `monkey`.
+const TELLTALES: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "private_key",
+    "privatekey",
+    "apikey",
+    "api_key",
+    "access_key",
+    "authorization",
+    "signature",
+    "session_key",
+];
+/// Names that end like this are secrets too.
+const TELLTALE_ENDS: [&str; 6] = ["_key", "_pass", "_pwd", "_pw", "_dsn", "_auth"];
+/// A secret that is shorter stands in ordinary words, and hiding it there would tell it.
+const SHORTEST: usize = 4;
 
 /// A configuration value: shown as `***` by `Debug`, without `Display`; [`Secret::reveal`] is the one way to read it.
 ///
@@ -20,10 +46,118 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// The value as people may see it who ask what a variable of this name is: hidden where the name says that it is a
+    /// secret, and without the password of a URL.
+    pub fn shown(&self, name: &str) -> Cow<'_, str> {
+        match (names_a_secret(name), password(&self.0)) {
+            (true, _) => Cow::Borrowed(HIDDEN),
+            (false, Some(password)) => Cow::Owned(self.0.replace(password, HIDDEN)),
+            (false, None) => Cow::Borrowed(&self.0),
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
+    }
+}
+
+/// Whether the value of a variable of this name is a secret.
+pub fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    ["key", "pass", "pwd", "dsn", "auth"].contains(&name.as_str())
+        || TELLTALES.iter().any(|telltale| name.contains(telltale))
+        || TELLTALE_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// The password in a URL such as `postgres://user:password@host/`.
+fn password(value: &str) -> Option<&str> {
+    let (_, rest) = value.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (user, _) = authority.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
+}
+
+/// Takes the secrets of an instance out of texts that its program may have put them into.
+#[derive(Debug, Clone, Default)]
+pub struct Mask(Vec<Secret>);
+
+impl Mask {
+    /// For variables by their names.
+    pub fn of<'a>(variables: impl Iterator<Item = (&'a String, &'a Secret)>) -> Self {
+        let mut found: Vec<Secret> = variables
+            .filter_map(|(name, value)| {
+                let text = value.reveal();
+                let secret = if names_a_secret(name) { Some(text) } else { password(text) };
+                secret.filter(|secret| secret.len() >= SHORTEST).map(Secret::new)
+            })
+            .collect();
+        // One secret may be a part of another.
+        found.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
+        Self(found)
+    }
+
+    /// The text without them.
+    pub fn applied<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut masked = Cow::Borrowed(text);
+        for secret in &self.0 {
+            if masked.contains(secret.reveal()) {
+                masked = Cow::Owned(masked.replace(secret.reveal(), HIDDEN));
+            }
+        }
+        masked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn names_say_what_is_secret() {
+        for name in
+            ["PASSWORD", "db_password", "API_TOKEN", "api-key", "AWS_SECRET_ACCESS_KEY", "KEY", "SLOT_DB_DSN", "AUTH"]
+        {
+            assert!(names_a_secret(name), "{name}");
+        }
+        for name in ["LOG_LEVEL", "MONKEY", "KEYBOARD", "kafka_brokers", "SLOT_STORAGE_URL", "COMPASS", "AUTHOR"] {
+            assert!(!names_a_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_shown_without_what_is_secret_in_it() {
+        for (name, value, shown) in [
+            ("LOG_LEVEL", "debug", "debug"),
+            ("API_TOKEN", "abc", HIDDEN),
+            ("URL", "postgres://u:p4ss@h/d?x=1", "postgres://u:***@h/d?x=1"),
+            ("URL", "postgres://u@h/d", "postgres://u@h/d"),
+            ("URL", "https://h/a:b@c", "https://h/a:b@c"),
+        ] {
+            assert_eq!(Secret::new(value).shown(name), shown, "{name}");
+        }
+        assert_eq!(format!("{:?}", Secret::new("abc")), HIDDEN);
+    }
+
+    #[test]
+    fn a_mask_takes_secrets_out_of_any_text() {
+        let variables: BTreeMap<String, Secret> = [
+            ("API_TOKEN", "hunter2"),
+            ("OTHER_TOKEN", "hunter2-and-more"),
+            ("DB", "postgres://u:p4ss@h/d"),
+            ("PIN_SECRET", "12"),
+            ("LOG_LEVEL", "debug"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+        .collect();
+        let mask = Mask::of(variables.iter());
+        let text = "debug: hunter2, hunter2-and-more and p4ss, 12 times";
+        assert_eq!(mask.applied(text), "debug: ***, *** and ***, 12 times");
+        assert!(matches!(mask.applied("nothing"), Cow::Borrowed("nothing")));
+        assert!(!format!("{mask:?}").contains("hunter2"));
     }
 }

@@ -1,6 +1,7 @@
 //! What anyone may read: the published view of each key and of the desired directories. No secrets are in what is written
 //! of it.
 
+use super::difference::Difference;
 use super::id::{Generation, Key, RunId};
 use super::instance::{DesiredState, Instance, Ports};
 use super::isolation::IsolationLevel;
@@ -146,6 +147,9 @@ pub struct KeyStatus {
     /// The last failure with its parts; `last_error` is how it prints. Not written.
     #[serde(skip)]
     pub failure: Option<Error>,
+    /// In what its process differs from what is declared, where that replaces it. Not written.
+    #[serde(skip)]
+    pub differences: Vec<Difference>,
     /// The wish; `None` when nothing declares it any more. It holds secrets and is not written.
     #[serde(skip)]
     pub declared: Option<Arc<Instance>>,

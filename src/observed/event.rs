@@ -163,6 +163,17 @@ pub struct Launched {
     pub key: Key,
     /// Who asked.
     pub by: Caller,
+    /// For what.
+    pub writing: Writing,
+}
+
+/// Why a launched file was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writing {
+    /// For a launch.
+    Launch,
+    /// For a change of what had been launched.
+    Update,
 }
 
 /// What the last launcher left, read and verified before the loop begins.

@@ -141,6 +141,25 @@ async fn http_is_healthy_at_200_to_399_without_following_redirects() {
 }
 
 #[tokio::test]
+async fn a_failure_shows_the_start_of_its_body() {
+    let long = "x".repeat(500);
+    for (body, length, shown) in [
+        ("not found\n", 10, ": not found".to_owned()),
+        ("\n\n  {\"db\": \"down\"}\nmore\n", 24, ": {\\\"db\\\": \\\"down\\\"}".to_owned()),
+        ("\u{1b}[31mred", 8, ": \\u{1b}[31mred".to_owned()),
+        ("", 0, String::new()),
+        (long.as_str(), 500, format!(": {}…", "x".repeat(160))),
+        // It says that more will come, which nobody waits for.
+        ("begin", 100_000, ": begin".to_owned()),
+        ("", 100_000, String::new()),
+    ] {
+        let text = format!("HTTP/1.1 503 No\r\nContent-Length: {length}\r\n\r\n{body}");
+        let (port, _) = serve_text(text).await;
+        assert_eq!(failure(http_target(port).ask(PATIENT).await), format!("GET /health?deep=1 answered 503{shown}"));
+    }
+}
+
+#[tokio::test]
 async fn an_http_body_that_never_ends_keeps_no_probe() {
     let (port, count) = serve_text("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegin".to_owned()).await;
     let target = http_target(port);

@@ -47,6 +47,7 @@ impl Worker {
             drop(slot);
             let now = (self.clock)();
             let outcome = excuse(outcome, slept.and(asked));
+            tracing::debug!(?outcome, took = ?now.since(before), "probed");
             wait = pace.after(&outcome, now.since(before), probed_for(now.since(begun)));
             let event = Event::Probed { key: self.key.clone(), run: self.run, outcome };
             if self.events.send(event).await.is_err() {

@@ -5,12 +5,13 @@
 
 use super::chronicle::Chronicle;
 use crate::metrics::Standing;
-use crate::model::{Ceilings, DesiredStatus, Key, KeyStatus, Moment};
+use crate::model::{Ceilings, DesiredStatus, Key, KeyStatus, Moment, RunId};
+use crate::observed::ProbeOutcome;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -22,6 +23,17 @@ type Shard = HashMap<Key, Arc<KeyStatus>>;
 /// A change of one key: its status now, or that it is gone.
 pub type KeyChange = (Key, Option<Arc<KeyStatus>>);
 
+/// The last probe of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastProbe {
+    /// Which run was asked.
+    pub run: RunId,
+    /// What came of it.
+    pub outcome: ProbeOutcome,
+    /// When that was known.
+    pub at: Moment,
+}
+
 /// The published view of everything. One writer, any number of readers.
 #[derive(Debug)]
 pub struct Board {
@@ -29,6 +41,8 @@ pub struct Board {
     /// For each map, how often it was replaced.
     replaced: Box<[watch::Sender<u64>]>,
     chronicle: Chronicle,
+    /// For who asks why a key is as it is. Most probes change nothing, so that no status tells of them.
+    probes: Mutex<HashMap<Key, LastProbe>>,
     desired: ArcSwap<DesiredStatus>,
     ceilings: ArcSwap<Ceilings>,
     adopted: AtomicBool,
@@ -44,6 +58,7 @@ impl Board {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
             replaced: (0..SHARDS).map(|_| watch::Sender::new(0)).collect(),
             chronicle: Chronicle::default(),
+            probes: Mutex::default(),
             desired: ArcSwap::default(),
             ceilings: ArcSwap::default(),
             adopted: AtomicBool::new(false),
@@ -72,6 +87,21 @@ impl Board {
     /// What happened.
     pub const fn chronicle(&self) -> &Chronicle {
         &self.chronicle
+    }
+
+    /// The last probe of a key's processes; also of the one before, until the first of the one that runs.
+    pub fn last_probe(&self, key: &Key) -> Option<LastProbe> {
+        self.probes().get(key).cloned()
+    }
+
+    /// Takes in a probe.
+    pub(super) fn probed(&self, key: &Key, probe: LastProbe) {
+        self.probes().insert(key.clone(), probe);
+    }
+
+    fn probes(&self) -> MutexGuard<'_, HashMap<Key, LastProbe>> {
+        // Nothing that can panic runs while it is held.
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What may run at once.
@@ -120,9 +150,11 @@ impl Board {
         for (shard, changes) in by_shard {
             let mut next = Shard::clone(&self.shards[shard].load());
             for (key, status) in changes {
-                match status {
-                    Some(status) => drop(next.insert(key.clone(), Arc::clone(status))),
-                    None => drop(next.remove(key)),
+                if let Some(status) = status {
+                    next.insert(key.clone(), Arc::clone(status));
+                } else {
+                    next.remove(key);
+                    self.probes().remove(key);
                 }
             }
             self.shards[shard].store(Arc::new(next));
@@ -200,6 +232,7 @@ pub(crate) mod tests {
             asked_by: None,
             suspension: None,
             expires_at_boot_seconds: None,
+            differences: Vec::new(),
             failure: None,
             declared: None,
             verdict: VerdictStatus { action: "none".to_owned(), reason: String::new(), looks_again_in_seconds: None },

@@ -3,7 +3,7 @@
 
 pub use crate::act::records::Happening;
 
-use crate::act::records::EventLog;
+use crate::act::records::{AuditLog, EventLog};
 use crate::act::state_folder::Presence;
 use crate::model::{Key, Moment};
 use crate::plan::Note;
@@ -28,11 +28,18 @@ pub struct Chronicle {
     lately: Mutex<Lately>,
     /// Where it is written down; nowhere in tests and simulations.
     log: OnceLock<Arc<EventLog>>,
+    /// Where it is written down what somebody asked for; nowhere in tests and simulations.
+    audit: OnceLock<Arc<AuditLog>>,
 }
 
 impl Default for Chronicle {
     fn default() -> Self {
-        Self { listeners: broadcast::Sender::new(BEHIND), lately: Mutex::default(), log: OnceLock::new() }
+        Self {
+            listeners: broadcast::Sender::new(BEHIND),
+            lately: Mutex::default(),
+            log: OnceLock::new(),
+            audit: OnceLock::new(),
+        }
     }
 }
 
@@ -67,10 +74,25 @@ impl Chronicle {
         Presence::Pending
     }
 
+    /// Writes down what somebody asks for from now on.
+    pub(crate) fn audit_in(&self, audit: Arc<AuditLog>) {
+        drop(self.audit.set(audit));
+    }
+
+    /// Waits until what was asked for so far stands in the audit log: an answer is given only then.
+    pub(crate) async fn audited(&self) {
+        if let Some(audit) = self.audit.get() {
+            audit.written().await;
+        }
+    }
+
     /// Takes in what the engine tells people.
     pub(crate) fn note(&self, note: &Note, at: Moment, wall: String) {
         let Note { level, key, run, message, reason, by } = note.clone();
         let happening = Arc::new(Happening { key, run, level, message: Cow::Borrowed(message), reason, by, at, wall });
+        if let Some(audit) = self.audit.get() {
+            audit.push(&happening);
+        }
         let mut lately = self.lock();
         lately.keep(Arc::clone(&happening));
         if let Some(log) = self.log.get()

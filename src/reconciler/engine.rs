@@ -17,7 +17,7 @@ mod restore;
 mod status;
 
 use crate::error::Error;
-use crate::model::{Condition, Key, Moment, Policy, RunId};
+use crate::model::{Condition, Difference, Key, Moment, Policy, RunId};
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
 use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
@@ -260,6 +260,19 @@ impl Engine {
             (key.clone(), decide(self.wish(entry.claim), &entry.observed, &self.policy, now))
         };
         self.entries.iter().map(verdict).collect()
+    }
+
+    /// In what the process of a key differs from what is declared, where that replaces it.
+    pub fn differences(&self, key: &Key) -> Vec<Difference> {
+        let Some(entry) = self.entries.get(key).filter(|entry| entry.claim == Claim::Declared) else {
+            return Vec::new();
+        };
+        match &entry.observed.phase {
+            Phase::Running(run) if run.record.stop.is_none() => {
+                run.record.launch.differences(&entry.observed.memory.instance.content.launch)
+            }
+            Phase::Running(_) | Phase::Starting(_) | Phase::Ending(_) | Phase::Idle => Vec::new(),
+        }
     }
 
     /// Decides one key and carries out the decision, as far as it is admitted.

@@ -7,6 +7,7 @@
 
 mod adopted;
 mod api;
+mod audit;
 mod ceilings;
 mod chaos_alone;
 mod check_and_plan;
@@ -16,6 +17,7 @@ mod counters;
 mod crash_alone;
 mod drift;
 mod ending;
+mod explain;
 mod faults;
 mod given;
 mod health;
@@ -25,6 +27,7 @@ mod launch_crash_alone;
 mod launched_files;
 mod lifecycle;
 mod locks;
+mod logging;
 mod prismctl;
 mod prometheus;
 mod prune;

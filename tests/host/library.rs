@@ -147,7 +147,7 @@ async fn what_is_launched_can_be_stopped_changed_and_ended() {
         Update { config: Some(BTreeMap::from([("LD_PRELOAD".to_owned(), Secret::new("x"))])), ..Update::default() };
     assert_eq!(launcher.update(&key, bad, Wait::No).await.unwrap_err().code(), Code::InvalidInstance);
 
-    assert!(launcher.explain(&key).lines.iter().any(|line| line.contains("launched by this program")));
+    assert!(launcher.explain(&key).await.lines.iter().any(|line| line.contains("launched by this program")));
     launcher.terminate(&key, Termination::forced()).await.unwrap();
     assert!(launcher.status(&key).is_none() && launcher.list().is_empty());
     assert_eq!(launcher.terminate(&key, Termination::graceful()).await.unwrap_err().code(), Code::ProcessNotFound);

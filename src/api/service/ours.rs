@@ -79,11 +79,12 @@ pub(super) async fn manifests(
 
 pub(super) async fn explain(call: Call, request: proto::ExplainRequest) -> Outcome<proto::ExplainResponse> {
     let key = convert::key(&request.process_id)?;
-    let explanation = call.control().explain(&key);
+    let explanation = call.control().explain(&key).await;
     Ok(proto::ExplainResponse {
         process: explanation.status.as_ref().map(shown),
         lines: explanation.lines,
         events: explanation.events.iter().map(|happening| convert::event(happening)).collect(),
+        printed: explanation.printed,
     })
 }
 
@@ -96,6 +97,7 @@ pub(super) async fn plan(call: Call, request: proto::PlanRequest) -> Outcome<pro
         process_id: status.process_id.as_str().to_owned(),
         action: status.verdict.action.clone(),
         reason: status.verdict.reason.clone(),
+        differences: status.differences.iter().map(convert::difference).collect(),
     });
     Ok(proto::PlanResponse { actions: planned.collect() })
 }

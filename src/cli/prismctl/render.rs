@@ -6,7 +6,7 @@ use super::table::{Cell, Column, Narrow, Tone, column, numbers, table};
 use super::text::{escaped, lasting, yes};
 use super::views::{isolation, state};
 use crate::api::proto::{
-    Event, ExplainResponse, HealthResponse, Manifest, PatternInfo, PlannedAction, ProcessState, Slot,
+    Difference, Event, ExplainResponse, HealthResponse, Manifest, PatternInfo, PlannedAction, ProcessState, Slot,
 };
 use crate::plan::Reason;
 use std::borrow::Cow;
@@ -304,16 +304,31 @@ pub(super) fn plan(actions: &[PlannedAction], look: &Look) -> String {
     let rows: Vec<Vec<Cell>> = actions
         .iter()
         .filter(|action| is_change(action) || !is_as_it_should_be(action))
-        .map(|action| {
+        .flat_map(|action| {
             let changes = is_change(action);
             let verb = if changes { Cell::toned(&action.action, Tone::Changing) } else { Cell::plain("wait") };
-            vec![verb, Cell::plain(&action.process_id), Cell::plain(&action.reason)]
+            let row = vec![verb, Cell::plain(&action.process_id), Cell::plain(&action.reason)];
+            let differences = action.differences.iter();
+            let below = differences.map(|one| vec![Cell::plain(""), Cell::plain(""), Cell::plain(&difference(one))]);
+            std::iter::once(row).chain(below).collect::<Vec<_>>()
         })
         .collect();
     let changes = actions.iter().filter(|action| is_change(action)).count();
     let rest = actions.len() - changes;
     let said = format!("{changes} to change, {rest} to leave as {}\n", if rest == 1 { "it is" } else { "they are" });
     if rows.is_empty() { said } else { table(&PLAN, &rows, look) + "\n" + &said }
+}
+
+/// The event without what to do about it, which the explanation says once.
+fn briefly(happened: &Event) -> Event {
+    let reason = happened.reason.split("; Suggestion: ").next().unwrap_or_default();
+    Event { reason: reason.to_owned(), ..happened.clone() }
+}
+
+/// A field that differs, in one line.
+fn difference(difference: &Difference) -> String {
+    let shown = |value: &Option<String>| value.as_deref().unwrap_or("(not set)").to_owned();
+    format!("  {}: {} -> {}", difference.field, shown(&difference.before), shown(&difference.after))
 }
 
 /// What happened, in one line.
@@ -331,9 +346,13 @@ pub(super) fn event(event: &Event) -> String {
 /// Why a process is as it is.
 pub(super) fn explanation(response: &ExplainResponse) -> String {
     let mut text: String = response.lines.iter().map(|line| escaped(line).into_owned() + "\n").collect();
+    if !response.printed.is_empty() {
+        text.push_str("\nWhat it printed last:\n");
+        text.extend(response.printed.iter().map(|line| format!("  {}\n", escaped(line))));
+    }
     if !response.events.is_empty() {
         text.push_str("\nLately:\n");
-        text.extend(response.events.iter().map(|happened| format!("  {}", event(happened))));
+        text.extend(response.events.iter().map(|happened| format!("  {}", event(&briefly(happened)))));
     }
     text
 }

@@ -253,6 +253,7 @@ pub(super) struct Explained<'a> {
     process: Option<Process<'a>>,
     lines: &'a [String],
     events: Vec<Event<'a>>,
+    printed: &'a [String],
 }
 
 impl<'a> From<&'a proto::ExplainResponse> for Explained<'a> {
@@ -261,6 +262,7 @@ impl<'a> From<&'a proto::ExplainResponse> for Explained<'a> {
             process: response.process.as_ref().map(Process::from),
             lines: &response.lines,
             events: response.events.iter().map(Event::from).collect(),
+            printed: &response.printed,
         }
     }
 }
@@ -310,13 +312,32 @@ struct PlannedAction<'a> {
     process_id: &'a str,
     action: &'a str,
     reason: &'a str,
+    differences: Vec<Difference<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Difference<'a> {
+    field: &'a str,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+impl<'a> From<&'a proto::Difference> for Difference<'a> {
+    fn from(difference: &'a proto::Difference) -> Self {
+        let proto::Difference { field, before, after } = difference;
+        Self { field, before: before.as_deref(), after: after.as_deref() }
+    }
 }
 
 impl<'a> From<&'a proto::PlanResponse> for Planned<'a> {
     fn from(response: &'a proto::PlanResponse) -> Self {
         let actions = response.actions.iter();
-        let actions =
-            actions.map(|a| PlannedAction { process_id: &a.process_id, action: &a.action, reason: &a.reason });
+        let actions = actions.map(|a| PlannedAction {
+            process_id: &a.process_id,
+            action: &a.action,
+            reason: &a.reason,
+            differences: a.differences.iter().map(Difference::from).collect(),
+        });
         Self { actions: actions.collect() }
     }
 }

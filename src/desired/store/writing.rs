@@ -13,7 +13,7 @@ use super::request::{Answer, Delivery, LaunchedFile, Reply, UpdateOutcome, What,
 use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use crate::model::{Instance, Key, Moment};
-use crate::observed::event::{DesiredChange, EndedLaunch, Launched};
+use crate::observed::event::{DesiredChange, EndedLaunch, Launched, Writing};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -172,11 +172,11 @@ impl Pass {
         }
         match write.what {
             What::Launch { launch, reply } => {
-                batch.change.launched.push(Launched { key: key.clone(), by: launch.by });
+                batch.change.launched.push(Launched { key: key.clone(), by: launch.by, writing: Writing::Launch });
                 batch.launched.push((key, reply));
             }
             What::Update { update, reply } => {
-                batch.change.launched.push(Launched { key: key.clone(), by: update.by });
+                batch.change.launched.push(Launched { key: key.clone(), by: update.by, writing: Writing::Update });
                 batch.updated.push((key, reply));
             }
             What::Remove { reply, .. } => batch.answers.extend(reply.map(|reply| answer(reply, Ok(())))),

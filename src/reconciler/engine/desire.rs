@@ -4,7 +4,7 @@ use super::refusal::blockage;
 use super::{Claim, Dice, Engine, Entry};
 use crate::model::{Instance, Key, Memory, Moment};
 use crate::observed::event::DesiredChange;
-use crate::observed::{EndedLaunch, Launched, Observed, Phase, fold};
+use crate::observed::{EndedLaunch, Launched, Observed, Phase, Writing, fold};
 use crate::plan::{Effect, StopCause};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,14 +123,18 @@ impl Engine {
 
     /// An instance was launched by request, or its launched file was changed by request.
     fn launched(&mut self, launched: &Launched, now: Moment) {
-        let Launched { key, by } = launched;
+        let Launched { key, by, writing } = launched;
         let Some(entry) = self.entries.get_mut(key) else { return };
         let memory = &mut entry.observed.memory;
         memory.asked_by = Some(by.clone());
         memory.finished = None;
         fold::renew(memory, now);
         entry.memory_changed = true;
-        self.note_asked(key, None, by, "launched", "");
+        let message = match writing {
+            Writing::Launch => "launched",
+            Writing::Update => "updated",
+        };
+        self.note_asked(key, None, by, message, "");
     }
 
     /// Lets a change of how a process is looked after take effect on the one that runs.

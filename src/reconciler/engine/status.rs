@@ -55,6 +55,7 @@ impl Engine {
                 looks_again_in_seconds: entry.verdict.wake_at.map(|at| now.until(at).as_secs_f64()),
             },
             conditions: self.conditions(entry),
+            differences: self.differences(key),
             failure: failure.cloned(),
             declared: declared.cloned(),
         })

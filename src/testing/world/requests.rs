@@ -4,7 +4,7 @@ use super::{Occasion, World};
 use crate::error::Result;
 use crate::model::{Caller, Instance, Key, RunId};
 use crate::observed::event::DesiredChange;
-use crate::observed::{Ask, Asked, EndedLaunch, Event, Launched};
+use crate::observed::{Ask, Asked, EndedLaunch, Event, Launched, Writing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl World {
         self.disk.declared.insert(key.clone(), Arc::clone(&instance));
         if self.engine.is_some() {
             self.told.insert(key.clone(), Arc::clone(&instance));
-            let launched = vec![Launched { key, by: Caller::Program }];
+            let launched = vec![Launched { key, by: Caller::Program, writing: Writing::Launch }];
             self.change(DesiredChange { declared: vec![instance], launched, ..DesiredChange::default() });
         }
     }

@@ -1,7 +1,7 @@
 //! What people see, to the letter.
 
 use super::*;
-use crate::api::proto::{Condition, Suspension};
+use crate::api::proto::{Condition, Difference, Suspension};
 use crate::cli::prismctl::arguments::Format;
 
 fn look(columns: Option<usize>) -> Look {
@@ -102,8 +102,15 @@ fn names_from_the_daemon_cannot_paint_the_terminal() {
         ..PatternInfo::default()
     };
     let happened = Event { message: evil.to_owned(), time: evil.to_owned(), by: evil.to_owned(), ..Event::default() };
-    let explained = ExplainResponse { lines: vec![evil.to_owned()], events: vec![happened.clone()], process: None };
-    let planned = PlannedAction { process_id: evil.to_owned(), action: evil.to_owned(), reason: evil.to_owned() };
+    let (lines, printed) = (vec![evil.to_owned()], vec![evil.to_owned()]);
+    let explained = ExplainResponse { lines, events: vec![happened.clone()], process: None, printed };
+    let differs = Difference { field: evil.to_owned(), before: Some(evil.to_owned()), after: None };
+    let planned = PlannedAction {
+        process_id: evil.to_owned(),
+        action: evil.to_owned(),
+        reason: evil.to_owned(),
+        differences: vec![differs],
+    };
     let described = Manifest { name: evil.to_owned(), description: evil.to_owned(), ..Manifest::default() };
     let health = HealthResponse { problems: vec![evil.to_owned()], ..HealthResponse::default() };
     let shown = [
@@ -168,6 +175,7 @@ fn a_plan_wraps_its_reasons_on_a_narrow_terminal() {
         process_id: process_id.to_owned(),
         action: action.to_owned(),
         reason: reason.to_owned(),
+        differences: Vec::new(),
     };
     let actions = [
         action("ns:tenant-a:consumer", "replace", "its executable differs from the one that runs"),
@@ -184,6 +192,11 @@ wait     shared:etl            its circuit is open
 ";
     assert_eq!(plan(&actions, &look(Some(56))), expected);
     assert_eq!(plan(&actions, &look(None)).lines().count(), 5);
+    let [mut replaced, ..] = actions;
+    let before = Some("1".to_owned());
+    replaced.differences = vec![Difference { field: "config.A".to_owned(), before, after: None }];
+    let shown = plan(&[replaced], &look(None));
+    assert!(shown.contains("config.A: 1 -> (not set)") && shown.contains("1 to change, 0 to leave"), "{shown}");
     assert_eq!(plan(&[], &look(None)), "0 to change, 0 to leave as they are\n");
 }
 

@@ -249,6 +249,7 @@ impl PatternLauncher for Service {
             process_id: process_id.to_owned(),
             action: action.to_owned(),
             reason: "because".to_owned(),
+            differences: Vec::new(),
         };
         let mut actions = vec![action("ns:a:consumer", "none")];
         if request.into_inner().namespace != "calm" {

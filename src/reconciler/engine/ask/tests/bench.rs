@@ -2,7 +2,9 @@
 
 use super::super::*;
 use crate::model::{BootId, ExitReason, Instance, KeyStatus, Memory, Policy, ProcessIdentity, ProcessState, RunRecord};
-use crate::observed::{DesiredChange, EndedLaunch, Event, Launched, ProbeOutcome, Restored, RestoredRun, Stage};
+use crate::observed::{
+    DesiredChange, EndedLaunch, Event, Launched, ProbeOutcome, Restored, RestoredRun, Stage, Writing,
+};
 use crate::testing::Chance;
 use crate::testing::samples::instance;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ impl Bench {
     }
 
     pub(super) fn launch(&mut self, instance: &Instance) {
-        let launched = vec![Launched { key: instance.key.clone(), by: Caller::Program }];
+        let launched = vec![Launched { key: instance.key.clone(), by: Caller::Program, writing: Writing::Launch }];
         self.change(DesiredChange { declared: vec![Arc::new(instance.clone())], launched, ..DesiredChange::default() });
     }
 

@@ -4,7 +4,7 @@ use super::super::*;
 use super::bench::{Bench, launched, suspend};
 use crate::error::Code;
 use crate::model::{BootId, ExitReason, ProcessState, RestartPolicy};
-use crate::observed::{DesiredChange, EndedLaunch, Event, Launched};
+use crate::observed::{DesiredChange, EndedLaunch, Event, Launched, Writing};
 use crate::testing::samples::instance;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ fn what_is_ended_and_launched_again_ends_first_and_starts_afresh() {
         ended: vec![EndedLaunch { key: key.clone(), grace: None, by: by.clone() }],
         withdrawn: vec![key.clone()],
         declared: vec![Arc::new(declared.clone())],
-        launched: vec![Launched { key: key.clone(), by: by.clone() }],
+        launched: vec![Launched { key: key.clone(), by: by.clone(), writing: Writing::Launch }],
         ..DesiredChange::default()
     });
     let status = bench.status(&key);

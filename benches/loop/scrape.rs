@@ -1,0 +1,142 @@
+//! What being watched costs: scrapes, and the probes of many processes.
+
+use crate::e2e::world::metrics::Samples;
+use crate::e2e::world::wait::pause;
+use crate::e2e::world::{Daemon, World, http};
+use crate::measure::{cpu_of, monotonic};
+use crate::table::Table;
+use pattern_launcher::metrics::{Labels, Metrics, Standing};
+use pattern_launcher::model::{DesiredStatus, Key, KeyStatus};
+use pattern_launcher::observed::ProbeOutcome;
+use rustix::time::{ClockId, clock_gettime};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many processes are probed.
+const PROBED: usize = 1_000;
+/// How long the daemon is watched while it probes, and while it does not.
+const WATCHED: Duration = Duration::from_secs(60);
+/// What follows a start or a change is over by then.
+const SETTLE: Duration = Duration::from_secs(12);
+/// How many requests the bare client sends.
+const REQUESTS: u32 = 20_000;
+
+/// Measures everything about being watched.
+pub(crate) fn measure(table: &mut Table, folder: &Path, rounds: usize) {
+    for count in [100, 1_000, 10_000] {
+        told(table, count, rounds);
+    }
+    probed(table, folder, rounds);
+}
+
+/// Where `count` processes stand, each of a namespace of its own.
+fn standing(count: usize) -> Vec<Arc<KeyStatus>> {
+    let status = |n: usize| {
+        let status = serde_json::json!({
+            "process_id": format!("ns:tenant-{n}:consumer"), "pattern_name": "consumer", "namespace": format!("tenant-{n}"),
+            "session_id": "", "isolation": "namespace", "desired": "running", "state": "running", "healthy": true,
+            "pid": 4_711, "generation": 1, "observed_generation": 1, "error_count": 0, "restart_count": 0,
+            "circuit_open": false, "verdict": { "action": "none", "reason": "it runs as declared" },
+        });
+        Arc::new(serde_json::from_value(status).unwrap())
+    };
+    (0..count).map(status).collect()
+}
+
+/// How long it takes to tell about so many processes, and how much that is, without the way to who asks.
+fn told(table: &mut Table, count: usize, rounds: usize) {
+    let metrics = Metrics::new(Labels::default());
+    let statuses = standing(count);
+    for status in &statuses {
+        let key: &Key = &status.process_id;
+        metrics.appeared(key);
+        metrics.started(key);
+        metrics.probed(key, &ProbeOutcome::Success);
+        metrics.usage_begins(key);
+        metrics.used_cpu(key, Duration::from_millis(1_234));
+        metrics.holds_memory(key, 12_345_678);
+    }
+    let desired = DesiredStatus::default();
+    let standing = Standing { statuses: &statuses, desired: &desired, ready: true, uptime: Duration::from_secs(1_000) };
+    let mut bytes = 0;
+    let once = || {
+        let begun = monotonic();
+        bytes = metrics.prometheus(&standing).len();
+        monotonic().saturating_sub(begun)
+    };
+    table.times(&format!("telling {count} instances, simulated"), rounds, once);
+    table.figure(&format!("  of {count} instances"), &format!("{} KiB", bytes / 1_024), "");
+}
+
+/// What the probes of a thousand processes cost the daemon, beside requests of a client that does nothing else.
+fn probed(table: &mut Table, folder: &Path, rounds: usize) {
+    let world = World::within(folder, u16::try_from(PROBED).unwrap());
+    let every = |interval: &str| format!("healthcheck: {{ path: /health, interval: {interval}, timeout: 5s }}");
+    world.pattern("hello", "hello", &every("10s"));
+    world.desire_many("all.yaml", "hello", PROBED, "");
+    let daemon = world.launch().flag("--log-level", "warn").start();
+    daemon.all_settled(PROBED);
+    pause(SETTLE);
+    let mut bytes = 0;
+    let scrape = || {
+        let begun = monotonic();
+        bytes = http::get(world.ports().http(), "/metrics").unwrap().1.len();
+        monotonic().saturating_sub(begun)
+    };
+    table.times(&format!("scraping {PROBED} instances over HTTP"), rounds, scrape);
+    table.figure("  of which", &format!("{} KiB", bytes / 1_024), "");
+
+    let (probing, probes) = watched(&daemon);
+    table.cpu_of(&format!("daemon's CPU, {PROBED} instances probed every 10 s"), (probing, WATCHED));
+    world.manifest("hello", &every("1h"));
+    pause(SETTLE);
+    let (resting, few) = watched(&daemon);
+    table.cpu_of(&format!("daemon's CPU, {PROBED} instances not probed"), (resting, WATCHED));
+    let each = probing.saturating_sub(resting) / u32::try_from(probes.saturating_sub(few).max(1)).unwrap();
+    table.figure(&format!("each of {probes} probes"), &format!("{:.1} µs of CPU", each.as_secs_f64() * 1e6), "");
+    let bare = bare_client(world.ports().http());
+    table.figure("each request of a bare keep-alive client", &format!("{:.1} µs of CPU", bare.as_secs_f64() * 1e6), "");
+    table.beside("the bare client", each, bare);
+    drop(daemon);
+}
+
+/// The CPU time that the daemon uses in a while, and how many probes it carries out.
+fn watched(daemon: &Daemon) -> (Duration, usize) {
+    let probes = || Samples::of(daemon).unwrap().count("health_checks_total", &[]);
+    let (before, cpu) = (probes(), cpu_of(daemon.pid()));
+    pause(WATCHED);
+    (cpu_of(daemon.pid()).saturating_sub(cpu), probes() - before)
+}
+
+/// The CPU time that a request takes whoever sends them one after the other over one connection.
+fn bare_client(port: u16) -> Duration {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    let used = || {
+        let now = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+    };
+    let before = used();
+    let mut line = String::new();
+    for _ in 0..REQUESTS {
+        writer.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut length = 0;
+        loop {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+    }
+    used().saturating_sub(before) / REQUESTS
+}
