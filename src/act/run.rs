@@ -27,6 +27,8 @@ const EXIT_TRIES: u32 = 50;
 /// How long processes that are ending are given to be gone before the loop is told that something lives, in
 /// milliseconds.
 const VANISHING_TRIES: u32 = 5;
+/// Between two looks whether what is remembered can be written again.
+const REMEMBERED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two looks at what lives of a tree.
 const LOOK_LIMIT: Duration = Duration::from_millis(100);
 
@@ -246,12 +248,30 @@ async fn look(run: &Run, remains: &Remains) -> bool {
     false
 }
 
-/// Removes the record and the cgroup of a run of which nothing lives.
+/// Removes the record and the cgroup of a run of which nothing lives, once what its end means for the key is on disk: else
+/// a launcher that dies meanwhile would count it again, or not at all. Where that cannot be written the record stays.
 pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
+    let records = &run.shared.records;
+    while records.flush().await.is_err() {
+        // The memories are tried again by themselves, and asking would only make that more often.
+        loop {
+            tokio::select! {
+                // Cancel-safe: a sleep.
+                () = tokio::time::sleep(REMEMBERED_PAUSE) => {}
+                // Cancel-safe: a token. The next launcher finds the record.
+                () = run.shared.leave.cancelled() => return,
+            }
+            if records.health().is_writable() {
+                break;
+            }
+        }
+    }
+    remove_traces(run, cgroup).await;
+}
+
+/// Removes the record and the cgroup of a run of which nothing lives.
+pub(crate) async fn remove_traces(run: &Run, cgroup: Option<RunCgroup>) {
     let (records, id) = (Arc::clone(&run.shared.records), run.id);
-    // What its end means for the key is remembered first, so that a launcher that dies here does not count it again.
-    // A memory that cannot be written is tried again by itself, and is visible in the health of the records.
-    drop(records.flush().await);
     let shared = Arc::clone(&run.shared);
     run.shared
         .blocking(run.key.namespace(), move || {

@@ -14,10 +14,10 @@ use crate::world::{Daemon, wait_for};
 use pattern_launcher::api::proto::ProcessState;
 
 /// Waits until `/health` answers 503 and says `what`.
-fn unhealthy(daemon: &Daemon, what: &str) -> String {
+fn unhealthy(daemon: &Daemon, what: &str) {
     wait_for(&format!("/health says '{what}'"), || {
-        daemon.get("/health").filter(|(code, body)| *code == 503 && body.contains(what)).map(|(_, body)| body)
-    })
+        daemon.get("/health").filter(|(code, body)| *code == 503 && body.contains(what)).map(drop)
+    });
 }
 
 /// Waits until `/health` answers 200.

@@ -36,4 +36,5 @@ mod roots;
 mod scale_alone;
 mod state_folder;
 mod trees;
+mod usage;
 mod world;

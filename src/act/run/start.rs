@@ -1,6 +1,6 @@
 //! The beginning of a run: prepare, record, release. Until the record is written its child is held.
 
-use super::{Run, Watched, cgroup_of, forget, look_after};
+use super::{Run, Watched, cgroup_of, look_after, remove_traces};
 use crate::act::cgroup::RunCgroup;
 use crate::act::clock;
 use crate::act::exit::{self, Reaping};
@@ -144,7 +144,8 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
         }
         Some((error, fault)) => {
             let cgroup = bury(&run, watched).await;
-            forget(&run, cgroup).await;
+            // Nothing was executed, so that nothing of it has to be remembered first.
+            remove_traces(&run, cgroup).await;
             fail(&run, error, fault).await;
         }
     }

@@ -50,7 +50,7 @@ fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_s
     let world = World::new();
     world.pattern("hello", "hello", "healthcheck: { path: /health, interval: 100ms, failure_threshold: 1 }");
     world.pattern("sleeper", "sleeper", "");
-    world.pattern("slow", "slow_starter", "args: [\"--after-ms\", \"500\"]\nhealthcheck: { startup_timeout: 3s }");
+    world.pattern("slow", "slow_starter", "args: [\"--after-ms\", \"3000\"]\nhealthcheck: { startup_timeout: 5s }");
     world.desire("a.yaml", "pattern: hello\nnamespace: a\n");
     world.desire("b.yaml", "pattern: sleeper\nnamespace: b\n");
     let daemon = world.launch().flag("--backoff-period", "50ms").start();
@@ -78,7 +78,7 @@ fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_s
     refused(&status, Code::Unavailable, "STORE_UNAVAILABLE");
     assert!(status.message().contains(LACKING), "{status:?}");
     // Longer than a start may take, and than a probe that fails is given.
-    holds_for(Duration::from_secs(7), "what runs is left alone", || {
+    holds_for(Duration::from_secs(8), "what runs is left alone", || {
         assert_eq!(client.status("ns:b:sleeper").unwrap().error_count, 1, "the crash, and nothing else");
         assert!(client.status("ns:a:hello").unwrap().healthy, "nobody has said that it is not");
         assert_eq!(client.status("ns:a:slow").unwrap().error_count, 0);
@@ -86,8 +86,10 @@ fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_s
     });
 
     limit(daemon.pid(), None);
-    let status = daemon.all_settled(3);
     healthy(&daemon);
+    // Until it is written again, the status file says how things were.
+    daemon.wait("what waited is started", |status| status.settled("ns:b:sleeper").filter(|pid| *pid != b));
+    let status = daemon.all_settled(3);
     assert_eq!((status.settled("ns:a:hello"), status.settled("ns:a:slow")), (Some(a), Some(slow)));
     assert!(status.instances.iter().all(|key| key.error_count == u32::from(key.namespace == "b") && !key.circuit_open));
     assert!(client.launch(tenant("sleeper", "d")).unwrap().created);
