@@ -7,7 +7,7 @@ use crate::model::{Key, Moment, Policy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The keys that wait for a start slot, and those that hold one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StartQueue {
     /// Waiting keys by namespace, in the order of their arrival; entries that are no longer in `waiting` are skipped.
     queues: BTreeMap<String, VecDeque<(u64, Key)>>,
@@ -115,7 +115,7 @@ impl StartQueue {
 }
 
 /// Where the instances of one pattern stand, as far as admission across them asks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PatternStanding {
     /// Those being replaced for the pattern's sake and not healthy since.
     pub replacing: BTreeSet<Key>,

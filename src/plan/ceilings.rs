@@ -114,14 +114,14 @@ impl fmt::Display for Full {
 }
 
 /// What the keys of one namespace take up.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Share {
     sum: Load,
     keys: BTreeMap<Key, Load>,
 }
 
 /// What all keys take up, and who waits.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ledger {
     shares: BTreeMap<String, Share>,
     processes: u64,

@@ -10,7 +10,7 @@ use std::time::Duration;
 const AVOID: Duration = Duration::from_secs(60);
 
 /// The ports of all keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PortTable {
     first: u16,
     last: u16,

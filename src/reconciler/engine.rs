@@ -34,7 +34,7 @@ pub trait Dice {
 }
 
 /// All state of all keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
     /// Where the output of instances goes, for the suggestions in errors.
@@ -56,7 +56,7 @@ pub struct Engine {
 }
 
 /// One key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     observed: Observed,
     claim: Claim,

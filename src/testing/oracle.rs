@@ -1,7 +1,13 @@
-//! What must never happen, judged from the state of the world alone. The names are those of the safety properties.
+//! What must never happen, judged from the state of the world alone. The names are those of the safety properties; `need`
+//! is that nothing is started or ended without one, and `ports` that a key keeps its own.
+
+mod memory;
+mod need;
+mod rest;
+mod step;
 
 use super::world::World;
-use crate::model::{DesiredState, Key, Memory, Moment, ProcessState, RunId};
+use crate::model::{Generation, Key, Moment, Ports, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -22,20 +28,71 @@ impl fmt::Display for Violation {
 }
 
 /// What the oracle remembers of the past.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Oracle {
     pub(super) violations: Vec<Violation>,
     /// Starts since the content in memory last changed.
     pub(super) starts: BTreeMap<Key, u32>,
     /// The runs whose failure has been counted.
-    pub(super) failed: BTreeSet<RunId>,
+    failed: BTreeSet<RunId>,
     /// The shortest grace period each stop had a right to.
     pub(super) grace: BTreeMap<RunId, Duration>,
     /// The shorter grace periods that somebody asked for, and when.
-    pub(super) asked: BTreeMap<RunId, Vec<(Moment, Duration)>>,
+    asked: BTreeMap<RunId, Vec<(Moment, Duration)>>,
+    /// How the last run of each key ended, where it did so without being asked to.
+    fell: BTreeMap<Key, Fall>,
+    /// The ports of the last start of each key.
+    ports: BTreeMap<Key, Ports>,
+    /// The keys that have met a stranger on a port since their last start.
+    pub(super) moved: BTreeSet<Key>,
+    /// The newest generation of each key that anybody was told of.
+    generations: BTreeMap<Key, Generation>,
+    /// The runs that somebody asked to have ended.
+    excused: BTreeSet<RunId>,
+    /// The keys whose failures somebody asked to have forgotten.
+    forgiven: BTreeSet<Key>,
+    /// The keys that somebody asked to have restarted, whatever their delay.
+    hurried: BTreeSet<Key>,
+    /// Launches that will be answered when the launcher lives through its turn.
+    pub(super) unanswered: BTreeSet<Key>,
+    /// When a launch of each key was last answered.
+    answered: BTreeMap<Key, Moment>,
+}
+
+/// A run that ended without being asked to.
+#[derive(Debug, Clone)]
+struct Fall {
+    run: RunId,
+    at: Moment,
+    /// Whether a launcher knew that it was executed.
+    seen: bool,
+    /// Whether its end is remembered.
+    remembered: bool,
+    /// Whether it is remembered as a failure.
+    counted: bool,
 }
 
 impl Oracle {
+    /// The main process of a run has ended; nobody had asked it to.
+    pub(super) fn on_fall(&mut self, key: &Key, run: RunId, seen: bool, at: Moment) {
+        self.fell.insert(key.clone(), Fall { run, at, seen, remembered: false, counted: false });
+    }
+
+    /// The last run of a key ended as it was asked to, or nobody can know how.
+    pub(super) fn on_end(&mut self, key: &Key) {
+        self.fell.remove(key);
+    }
+
+    /// The launcher has died: whoever waited for an answer gets none.
+    pub(super) fn on_crash(&mut self) {
+        self.unanswered.clear();
+    }
+
+    /// The machine has lost its power.
+    pub(super) fn on_reboot(&mut self) {
+        self.fell.clear();
+    }
+
     fn report(&mut self, property: &'static str, what: String) {
         self.violations.push(Violation { property, what });
     }
@@ -61,148 +118,13 @@ impl Oracle {
         }
     }
 
-    /// A child is released.
-    pub(super) fn on_release(&mut self, key: &Key, other_lives: bool, not_before: Option<Moment>, now: Moment) {
-        if other_lives {
-            self.report("S4", format!("{key} was started while its predecessor's tree lives"));
-        }
-        if not_before.is_some_and(|at| !now.reached(at)) {
-            self.report("S9", format!("{key} was started before its delay was over"));
-        }
-        *self.starts.entry(key.clone()).or_default() += 1;
-    }
-
-    /// The memory of a key is written.
-    pub(super) fn on_memory(&mut self, before: Option<&Memory>, after: &Memory) {
-        let key = &after.instance.key;
-        let failures = after.streak.saturating_sub(before.map_or(0, |before| before.streak));
-        if failures > 0 && (failures > 1 || !after.ended.is_some_and(|run| self.failed.insert(run))) {
-            self.report("S10", format!("{key} has {} failures in a row, one counted twice", after.streak));
-        }
-        let Some(before) = before else { return };
-        let grown = after.generation > before.generation;
-        let changed = after.instance.content != before.instance.content;
-        if changed {
-            self.starts.remove(key);
-        }
-        if grown != changed || after.generation < before.generation {
-            let (from, to) = (before.generation.0, after.generation.0);
-            self.report("S11", format!("{key} went from generation {from} to {to}, content changed: {changed}"));
-        }
-    }
-
-    /// A signal goes to a process.
-    pub(super) fn on_signal(&mut self, key: &Key, is_ours: bool) {
+    /// A signal goes to a process; `recorded` is whether its stop is on record.
+    pub(super) fn on_signal(&mut self, key: &Key, is_ours: bool, recorded: bool) {
         if !is_ours {
-            self.report("S3", format!("a signal for {key} went to a process that is not its own"));
+            self.report("S3", format!("a signal for {key} went to a process that is not its own, or not known to be"));
         }
-    }
-}
-
-impl World {
-    /// Checks everything that must hold at every step.
-    pub(super) fn check(&mut self) {
-        let mut live: BTreeMap<&Key, u32> = BTreeMap::new();
-        let mut found = Vec::new();
-        for (key, process) in self.processes.values().filter(|(_, p)| p.held_by.is_none() && p.lives()) {
-            *live.entry(key).or_default() += 1;
-            if !self.disk.runs.contains_key(&(key.clone(), process.run)) {
-                found.push(("S2", format!("a process of {key} lives without a record")));
-            }
+        if !recorded {
+            self.report("S7", format!("{key} was asked to end before that was on record"));
         }
-        for (key, count) in live.iter().filter(|(_, count)| **count > 1) {
-            found.push(("S1", format!("{key} has {count} processes")));
-        }
-        let ceilings = self.engine.as_ref().map(|engine| &engine.policy().ceilings);
-        // Starts keep to the ceilings; what runs already is left when they are lowered, which only a test does.
-        if let Some(ceilings) = ceilings.filter(|ceilings| **ceilings == self.policy.ceilings) {
-            let mut of_namespace: BTreeMap<&str, u64> = BTreeMap::new();
-            for key in live.keys() {
-                *of_namespace.entry(key.namespace()).or_default() += 1;
-            }
-            let all: u64 = of_namespace.values().sum();
-            if ceilings.processes.is_some_and(|most| all > most) {
-                found.push(("ceiling", format!("{all} processes run")));
-            }
-            for (namespace, count) in of_namespace {
-                if ceilings.of(namespace).instances.is_some_and(|most| count > most) {
-                    found.push(("ceiling", format!("{count} processes of '{namespace}' run")));
-                }
-            }
-        }
-        let mut there: BTreeSet<&Key> = live.keys().copied().collect();
-        // A child that this launcher holds has not been executed, and is there all the same.
-        there.extend(self.held_children());
-        if let Some(engine) = &self.engine {
-            for key in &self.touched {
-                let Some(status) = engine.status(key, self.now) else {
-                    if there.contains(key) {
-                        found.push(("S12", format!("{key} is reported as gone and lives")));
-                    }
-                    continue;
-                };
-                if status.state == ProcessState::Terminated && there.contains(key) {
-                    found.push(("S12", format!("{key} is reported as terminated and lives")));
-                }
-                if status.observed_generation > status.generation {
-                    found.push(("S11", format!("{key} runs a generation that was never declared")));
-                }
-                if status.error_count > self.policy.max_errors && !status.circuit_open {
-                    found.push(("S10", format!("{key} failed {} times and its circuit is closed", status.error_count)));
-                }
-            }
-        }
-        self.touched.clear();
-        for (property, what) in found {
-            self.oracle.report(property, what);
-        }
-    }
-
-    /// What must hold once the machine has come to rest: observed equals desired (L1), and nothing is done about it (S14).
-    pub fn check_at_rest(&mut self) -> Vec<Violation> {
-        let now = self.now;
-        let mut found = self.oracle.violations.clone();
-        let mut report = |property, what| found.push(Violation { property, what });
-        let Some(engine) = &mut self.engine else {
-            report("L5", "no launcher runs".to_owned());
-            return found;
-        };
-        for (key, instance) in &self.disk.declared {
-            let Some(status) = engine.status(key, now) else {
-                report("L3", format!("{key} is declared and not known"));
-                continue;
-            };
-            let program = self.programs.get(key).copied().unwrap_or(super::Program::SERVICE);
-            let service = program.lives.is_none() && program.healthy_after.is_some();
-            let running = status.state == ProcessState::Running && status.healthy;
-            let suspended = status.suspension.is_some();
-            if suspended && (status.pid.is_some() || status.state != ProcessState::Terminated) {
-                report("L1", format!("{key} is suspended and is {:?}", status.state));
-            }
-            if instance.content.state == DesiredState::Running && service && !running && !suspended {
-                report("L1", format!("{key} should run and is {:?}: {}", status.state, status.verdict.reason));
-            }
-            if instance.content.state == DesiredState::Stopped && status.pid.is_some() {
-                report("L1", format!("{key} should be stopped and runs"));
-            }
-            if running && status.observed_generation != status.generation {
-                report(
-                    "L3",
-                    format!("{key} runs generation {:?} of {:?}", status.observed_generation, status.generation),
-                );
-            }
-        }
-        for (key, process) in self.processes.values().filter(|(_, process)| process.lives()) {
-            if !self.disk.declared.contains_key(key) {
-                report("L2", format!("{key} is not declared and lives as pid {}", process.identity.pid));
-            }
-        }
-        engine.resync();
-        let effects = engine.pass(now, &mut self.chance);
-        let idle: bool = self.programs.values().all(|program| program.lives.is_none());
-        if idle && !effects.is_empty() {
-            report("S14", format!("a pass over a converged world does {effects:?}"));
-        }
-        found
     }
 }

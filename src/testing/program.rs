@@ -1,6 +1,7 @@
 //! How the programs of the simulated machine behave.
 
-use crate::model::{ExitReason, Moment, ProcessIdentity, RunId};
+use crate::model::{ExitReason, Instance, Moment, ProcessIdentity, RunId};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a program does once it is executed.
@@ -38,15 +39,24 @@ pub enum OnStop {
 
 /// A process tree of the simulated machine.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 pub(super) struct Process {
     pub(super) run: RunId,
     pub(super) identity: ProcessIdentity,
+    /// What it was made from.
+    pub(super) instance: Arc<Instance>,
     pub(super) program: Program,
     /// Held before its exec by a launcher of this epoch; it ends with it.
     pub(super) held_by: Option<u64>,
     pub(super) main_lives: bool,
     pub(super) children_live: bool,
     pub(super) executed: Option<Moment>,
+    /// Whether a launcher knows that it was executed.
+    pub(super) seen: bool,
+    /// Since when it no longer meets its health check.
+    pub(super) broken: Option<Moment>,
+    /// Its record was set aside: nobody looks after it.
+    pub(super) abandoned: bool,
     pub(super) asked_to_end: Option<Moment>,
     pub(super) exit: ExitReason,
 }
@@ -56,8 +66,18 @@ impl Process {
         self.main_lives || self.children_live
     }
 
+    /// Whether it runs, for somebody to look after.
+    pub(super) const fn counts(&self) -> bool {
+        self.held_by.is_none() && self.lives() && !self.abandoned
+    }
+
+    /// Since when it has met its health check; `None` when it does not.
+    pub(super) fn healthy_since(&self, now: Moment) -> Option<Moment> {
+        let since = self.executed?.after(self.program.healthy_after?);
+        (self.main_lives && now.reached(since)).then_some(since)
+    }
+
     pub(super) fn is_healthy(&self, now: Moment) -> bool {
-        self.main_lives
-            && matches!((self.executed, self.program.healthy_after), (Some(at), Some(after)) if now.since(at) >= after)
+        self.healthy_since(now).is_some()
     }
 }

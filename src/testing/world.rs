@@ -1,5 +1,6 @@
 //! The simulated machine.
 
+mod cuts;
 mod launcher;
 mod machine;
 mod requests;
@@ -11,6 +12,7 @@ use super::program::{Process, Program};
 use crate::model::{BootId, HealthCheck, Instance, Key, Moment, Policy, RunId};
 use crate::observed::Event;
 use crate::reconciler::engine::Engine;
+use cuts::Cuts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,16 +23,22 @@ use std::time::Duration;
 pub struct Settings {
     /// The launcher dies once in this many effects; 0 is never.
     pub crash_once_in: u64,
-    /// The launcher dies right after this many effects, counted from the beginning.
-    pub crash_after: Option<u64>,
-    /// The launcher dies again after this many effects of its recovery.
-    pub crash_again_after: Option<u64>,
+    /// The launcher dies at this cut, counted from the beginning. There is a cut before each effect, between the record
+    /// and the release of a child, and after the last effect of a pass, except where nothing that outlives the launcher
+    /// has changed since the last.
+    pub crash_at: Option<u64>,
+    /// The launcher dies again at this cut, counted from that first crash.
+    pub crash_again_at: Option<u64>,
+    /// What happens at `crash_at` is a loss of power: no process survives it.
+    pub power_fails: bool,
     /// A start meets a stranger on one of its ports once in this many; 0 is never.
     pub port_taken_once_in: u64,
     /// A word about a changed file is lost once in this many, so that only the resync finds it; 0 is never.
     pub lose_word_once_in: u64,
     /// A probe cannot be carried out once in this many; 0 is never.
     pub probe_error_once_in: u64,
+    /// Everything is looked at this often, whatever is noticed; `None` is every 5 s.
+    pub resync: Option<Duration>,
 }
 
 /// Something that will happen.
@@ -55,7 +63,7 @@ enum Occasion {
 }
 
 /// A machine with a disk, processes, a desired directory and a launcher.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct World {
     /// What survives the launcher.
     pub disk: Disk,
@@ -74,15 +82,21 @@ pub struct World {
     occasions: BTreeMap<(Duration, u64), Occasion>,
     scheduled: u64,
     /// What the desired side has told the launcher of this epoch.
-    told: BTreeMap<Key, Arc<Instance>>,
-    told_scanned: bool,
+    pub(super) told: BTreeMap<Key, Arc<Instance>>,
+    pub(super) told_scanned: bool,
     probes: BTreeMap<Key, (RunId, HealthCheck)>,
     next_pid: i32,
-    effects_done: u64,
-    effects_since_start: u64,
+    /// Ports on which somebody else listens.
+    pub(super) strangers: BTreeSet<u16>,
+    cuts: Cuts,
+    /// Something has happened since the oracle last looked.
+    pub(super) stirred: bool,
     crashes: u64,
     trace: String,
 }
+
+#[cfg(test)]
+pub(super) use cuts::EFFECT_KINDS;
 
 /// Pids are few, so that they are used again soon.
 const PIDS: i32 = 64;
@@ -109,8 +123,9 @@ impl World {
             told_scanned: false,
             probes: BTreeMap::new(),
             next_pid: 1,
-            effects_done: 0,
-            effects_since_start: 0,
+            strangers: BTreeSet::new(),
+            cuts: Cuts::default(),
+            stirred: false,
             crashes: 0,
             trace: String::new(),
         }
@@ -131,11 +146,6 @@ impl World {
     /// What has happened, line by line.
     pub fn trace(&self) -> &str {
         &self.trace
-    }
-
-    /// How many effects have been carried out.
-    pub const fn effects_done(&self) -> u64 {
-        self.effects_done
     }
 
     /// How often the launcher has died.
@@ -169,6 +179,12 @@ impl World {
 
     /// Lets this much time pass.
     pub fn run_for(&mut self, duration: Duration) {
+        self.run_until_injected(duration, u32::MAX);
+    }
+
+    /// Lets this much time pass, or less: no more once so many crashes have been injected at cuts. Returns how much has.
+    pub(super) fn run_until_injected(&mut self, duration: Duration, injected: u32) -> Duration {
+        let begun = self.now;
         let end = self.now.after(duration);
         loop {
             let occasion = self.occasions.first_key_value().map(|((at, _), _)| *at);
@@ -183,8 +199,13 @@ impl World {
             }
             self.turn();
             self.check();
+            self.note_recovery();
+            if self.injected() >= injected {
+                return self.now.since(begun).min(duration);
+            }
         }
         self.now = if end.boot == self.now.boot { end } else { self.now };
+        duration
     }
 
     /// The keys of the children that the launcher of this epoch holds.
@@ -196,6 +217,16 @@ impl World {
     fn schedule(&mut self, after: Duration, occasion: Occasion) {
         self.scheduled += 1;
         self.occasions.insert((self.now.since_boot.saturating_add(after), self.scheduled), occasion);
+    }
+
+    /// Whether some event has happened of which the launcher has not heard yet.
+    pub(super) fn has_news(&self) -> bool {
+        self.occasions.values().any(|occasion| match occasion {
+            Occasion::Deliver { epoch, event } => *epoch == self.epoch && !matches!(**event, Event::Probed { .. }),
+            Occasion::Look { epoch } | Occasion::Expired { epoch, .. } => *epoch == self.epoch,
+            Occasion::Ends { .. } | Occasion::LetGo { .. } | Occasion::LauncherStarts => true,
+            Occasion::Probe { .. } | Occasion::Resync { .. } => false,
+        })
     }
 
     fn deliver(&mut self, after: Duration, event: Event) {

@@ -30,11 +30,14 @@ impl Engine {
                 RestoredRun::Alive(record) => self.adopt(record, now),
                 RestoredRun::Ended { record, exit, tree_gone } => {
                     let (key, run) = (record.key.clone(), record.run);
+                    let mark = self.effects.len();
                     if self.place(record, now) {
                         self.on_exited(&key, run, exit, now, dice);
                         if tree_gone {
                             self.on_tree_gone(&key, run);
                         }
+                        // What its end means is remembered before its record goes.
+                        self.settle_books(&key, mark);
                     } else {
                         self.effects.push(Effect::DropRun { key, run });
                     }
@@ -62,11 +65,14 @@ impl Engine {
 
     fn adopt(&mut self, mut record: RunRecord, now: Moment) {
         // It lives, and what was only held has ended with its launcher.
-        record.executed = true;
+        let known = std::mem::replace(&mut record.executed, true);
         let (key, run, pid) = (record.key.clone(), record.run, record.process.pid);
+        let news = (!known).then(|| Effect::SaveRun(Box::new(record.clone())));
         if !self.place(record, now) {
             return;
         }
+        // Or it would be taken for one that was only held should it end while no launcher runs.
+        self.effects.extend(news);
         self.ask_to_end(&key, now);
         self.probe(&key);
         self.note(NoteLevel::Info, &key, Some(run), "process adopted", format!("pid {pid} was found running"));

@@ -1,6 +1,7 @@
 //! The launcher's part: it is started, carries out effects, dies at any of them, and reads what it left.
 
 use super::{Occasion, World};
+use crate::error::{Code, Error};
 use crate::model::{Key, RunId};
 use crate::observed::event::DesiredChange;
 use crate::observed::{Event, Restored, RestoredRun};
@@ -16,11 +17,7 @@ impl World {
             return;
         }
         self.epoch += 1;
-        self.effects_since_start = 0;
-        let restored = Restored {
-            memories: self.disk.memories.values().cloned().collect(),
-            runs: self.disk.runs.values().map(|record| self.verify(record)).collect(),
-        };
+        let restored = self.left();
         let count = restored.runs.len();
         self.told = restored.memories.iter().map(|m| (m.instance.key.clone(), Arc::clone(&m.instance))).collect();
         self.told_scanned = false;
@@ -33,8 +30,20 @@ impl World {
         self.schedule(first_scan, Occasion::Resync { epoch });
     }
 
+    /// What the last launcher has left, as the host reads it.
+    pub(in crate::testing) fn left(&self) -> Restored {
+        Restored {
+            memories: self.disk.memories.values().cloned().collect(),
+            runs: self.disk.runs.values().map(|record| self.verify(record)).collect(),
+        }
+    }
+
     /// What the host finds out about a record: identity is pid, start time and boot.
     fn verify(&self, record: &crate::model::RunRecord) -> RestoredRun {
+        if self.disk.damaged.contains(&record.run) {
+            let error = Error::new(Code::InternalError, "the record is damaged");
+            return RestoredRun::Unverifiable { file_name: record.key.file_name(), error };
+        }
         if record.process.boot != self.now.boot {
             return RestoredRun::Rebooted(record.clone());
         }
@@ -60,6 +69,7 @@ impl World {
         self.tell(format_args!("launcher {epoch} dies: {why}"));
         self.epoch += 1;
         self.probes.clear();
+        self.oracle.on_crash();
         self.processes.retain(|_, (_, process)| process.held_by != Some(epoch));
         let after = self.chance.up_to_millis(2_000);
         self.schedule(after, Occasion::LauncherStarts);
@@ -71,32 +81,34 @@ impl World {
         let effects = engine.pass(self.now, &mut self.chance);
         let changed = engine.take_changed();
         self.touched.extend(changed);
+        self.stirred |= !effects.is_empty();
+        let some = effects.iter().any(|effect| !matches!(effect, Effect::Note(_)));
+        self.cuts.begin();
         for effect in effects {
-            let crash = (self.crashes == 0 && self.settings.crash_after == Some(self.effects_done))
-                || (self.crashes == 1 && self.settings.crash_again_after == Some(self.effects_since_start))
-                || self.chance.once_in(self.settings.crash_once_in);
-            if crash {
-                return self.crash("before an effect");
+            // Nothing is different before a note from what is before the effect that follows it.
+            if !matches!(effect, Effect::Note(_)) && self.is_cut() {
+                return self.die("before an effect");
             }
-            if !matches!(effect, Effect::Note(_)) {
-                self.effects_done += 1;
-                self.effects_since_start += 1;
-            }
+            self.cuts.note(&effect);
             self.carry_out(effect);
             if self.engine.is_none() {
                 return;
             }
         }
+        if some && self.is_cut() {
+            return self.die("after the last effect of a pass");
+        }
+        self.answer();
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::SaveMemory(memory) => {
-                let key = &memory.instance.key;
-                self.oracle.on_memory(self.disk.memories.get(key), &memory);
+                self.judge_memory(&memory);
                 self.disk.memories.insert(memory.instance.key.clone(), *memory);
             }
             Effect::DropMemory(key) => {
+                self.judge_forgetting(&key);
                 self.disk.memories.remove(&key);
             }
             Effect::Prepare(request) => self.prepare(request),
@@ -106,13 +118,15 @@ impl World {
                     return self.cannot_record(&key, run);
                 }
                 self.disk.runs.insert((key.clone(), run), *record);
-                if self.chance.once_in(self.settings.crash_once_in) {
-                    return self.crash("between record and release");
+                if self.is_cut() {
+                    return self.die("between record and release");
                 }
+                self.cuts.begin();
                 self.release(&key, run);
             }
             Effect::Discard { key, run } => self.discard(&key, run),
             Effect::SaveRun(record) => {
+                self.judge_stop(&record);
                 if let Some(on_disk) = self.disk.runs.get_mut(&(record.key.clone(), record.run)) {
                     *on_disk = *record;
                 }
@@ -130,11 +144,12 @@ impl World {
                     self.probes.remove(&key);
                 }
             }
-            Effect::Expire { key } => self.expire(key),
-            Effect::Failed { .. } => {}
-            Effect::Abandon { file_name, except } => {
-                self.disk.runs.retain(|(key, run), _| key.file_name() != file_name || Some(*run) == except);
+            Effect::Expire { key } => {
+                self.judge_expiry(&key);
+                self.expire(key);
             }
+            Effect::Failed { .. } => {}
+            Effect::Abandon { file_name, except } => self.abandon(&file_name, except),
             Effect::Note(note) => {
                 self.tell(format_args!("{} {}: {}", note.key, note.message, note.reason));
             }
@@ -143,6 +158,14 @@ impl World {
 
     fn drop_run(&mut self, key: &Key, run: RunId) {
         self.disk.runs.remove(&(key.clone(), run));
+    }
+
+    /// The records that block a key are set aside: what they name goes on, and nobody looks after it.
+    fn abandon(&mut self, file_name: &str, except: Option<RunId>) {
+        self.disk.runs.retain(|(key, run), _| key.file_name() != file_name || Some(*run) == except);
+        for (_, process) in self.processes.values_mut().filter(|(key, _)| key.file_name() == file_name) {
+            process.abandoned |= Some(process.run) != except;
+        }
     }
 
     /// The desired side reads the files and tells how they differ from what it told before.

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 impl World {
     pub(super) fn happens(&mut self, occasion: Occasion) {
+        // What a probe says changes no process; where it changes a status, the key is touched.
+        self.stirred |=
+            !matches!(occasion, Occasion::Probe { .. } | Occasion::Deliver { .. } | Occasion::Resync { .. });
         match occasion {
             Occasion::Deliver { epoch, event } => {
                 if epoch == self.epoch
@@ -33,7 +36,8 @@ impl World {
                 if let Some(engine) = &mut self.engine {
                     engine.resync();
                 }
-                self.schedule(Duration::from_secs(5), Occasion::Resync { epoch });
+                let pause = self.settings.resync.unwrap_or(Duration::from_secs(5));
+                self.schedule(pause, Occasion::Resync { epoch });
             }
             Occasion::Expired { epoch, key } if epoch == self.epoch => self.remove_expired(key),
             Occasion::Look { .. } | Occasion::Resync { .. } | Occasion::Expired { .. } => {}
@@ -41,11 +45,15 @@ impl World {
         }
     }
 
+    /// How long word of a start takes.
+    pub(in crate::testing) const WORD_OF_START: Duration = Duration::from_micros(100);
+
     /// The machine loses power and comes up again, without a launcher.
     pub fn reboot(&mut self) {
         self.crash("reboot");
         self.occasions.clear();
         self.processes.clear();
+        self.oracle.on_reboot();
         self.boots += 1;
         self.now = Moment::new(BootId::from_u128(self.boots), Duration::from_secs(1));
         self.schedule(Duration::from_millis(10), Occasion::LauncherStarts);
@@ -68,9 +76,25 @@ impl World {
 
     /// The process of a key no longer meets its check, whatever it is.
     pub fn break_check(&mut self, key: &Key) {
+        let now = self.now;
         for (_, process) in self.processes.values_mut().filter(|(owner, _)| owner == key) {
             process.program.healthy_after = None;
+            process.broken.get_or_insert(now);
         }
+    }
+
+    /// The records of a key's runs can no longer be read: it is noticed by the next launcher.
+    pub fn damage(&mut self, key: &Key) {
+        let damaged = self.disk.runs.keys().filter(|(owner, _)| owner == key).map(|(_, run)| *run);
+        self.disk.damaged.extend(damaged);
+        // How it ends, nobody will know.
+        self.oracle.on_end(key);
+    }
+
+    /// Somebody else listens on the `HEALTH_PORT` of a key from its next start on.
+    pub fn occupy_port(&mut self, key: &Key) {
+        let ports = self.disk.memories.get(key).and_then(|memory| memory.ports);
+        self.strangers.extend(ports.map(|ports| ports.health));
     }
 
     /// The main process of a key is killed by somebody.
@@ -85,10 +109,16 @@ impl World {
     }
 
     pub(super) fn prepare(&mut self, request: PrepareRequest) {
-        let PrepareRequest { key, run, instance: _, ports: _ } = request;
+        let PrepareRequest { key, run, instance, ports } = request;
         let after = self.chance.up_to_millis(3);
+        let taken = [(PortKind::Grpc, ports.grpc), (PortKind::Health, ports.health)];
+        if let Some((port, _)) = taken.into_iter().find(|(_, port)| self.strangers.contains(port)) {
+            self.oracle.moved.insert(key.clone());
+            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711) });
+        }
         if self.chance.once_in(self.settings.port_taken_once_in) {
             let port = if self.chance.once_in(2) { PortKind::Grpc } else { PortKind::Health };
+            self.oracle.moved.insert(key.clone());
             return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711) });
         }
         let Some(pid) = self.free_pid() else {
@@ -100,11 +130,15 @@ impl World {
         let process = Process {
             run,
             identity: identity.clone(),
+            instance,
             program,
             held_by: Some(self.epoch),
             main_lives: true,
             children_live: false,
             executed: None,
+            seen: false,
+            broken: None,
+            abandoned: false,
             asked_to_end: None,
             exit: ExitReason::Code(0),
         };
@@ -137,12 +171,7 @@ impl World {
         let now = self.now;
         let held = self.processes.values().find(|(owner, process)| owner == key && process.run == run);
         let Some(pid) = held.map(|(_, process)| process.identity.pid) else { return };
-        let other_lives = self
-            .processes
-            .values()
-            .any(|(owner, process)| owner == key && process.run != run && process.held_by.is_none() && process.lives());
-        let not_before = self.disk.memories.get(key).and_then(|memory| memory.not_before);
-        self.oracle.on_release(key, other_lives, not_before, now);
+        self.judge_start(key, pid);
         let Some((_, process)) = self.processes.get_mut(&pid) else { return };
         process.held_by = None;
         process.executed = Some(now);
@@ -152,7 +181,7 @@ impl World {
             process.exit = exit;
         }
         self.tell(format_args!("{key} runs as pid {pid}"));
-        self.deliver(Duration::from_micros(100), Event::Started { key: key.clone(), run });
+        self.deliver(Self::WORD_OF_START, Event::Started { key: key.clone(), run });
         if let Some((after, _)) = lives {
             self.schedule(after.max(Duration::from_micros(200)), Occasion::Ends { pid, run });
         }
@@ -176,7 +205,7 @@ impl World {
             return;
         }
         let is_ours = owner == key && process.run == run;
-        self.oracle.on_signal(key, is_ours);
+        self.oracle.on_signal(key, is_ours && !self.disk.damaged.contains(&run), record.stop.is_some());
         if !process.main_lives {
             return;
         }
@@ -200,6 +229,9 @@ impl World {
         let main_lived = process.main_lives;
         process.main_lives = false;
         process.children_live = false;
+        if main_lived {
+            self.oracle.on_end(key);
+        }
         let key = key.clone();
         self.deliver(
             Duration::from_micros(150),
@@ -219,6 +251,11 @@ impl World {
         process.main_lives = false;
         if !matches!(process.program.on_stop, OnStop::Leaks(_)) {
             process.children_live = false;
+        }
+        if process.asked_to_end.is_some() || process.abandoned || self.disk.damaged.contains(&run) {
+            self.oracle.on_end(key);
+        } else {
+            self.oracle.on_fall(key, run, process.seen, self.now);
         }
         let event = Event::Exited { key: key.clone(), run, exit: process.exit, tree_gone: !process.children_live };
         let (key, exit) = (key.clone(), process.exit);

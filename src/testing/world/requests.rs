@@ -17,6 +17,7 @@ impl World {
         self.disk.declared.insert(key.clone(), Arc::clone(&instance));
         if self.engine.is_some() {
             self.told.insert(key.clone(), Arc::clone(&instance));
+            self.oracle.unanswered.insert(key.clone());
             let launched = vec![Launched { key, by: Caller::Program, writing: Writing::Launch }];
             self.change(DesiredChange { declared: vec![instance], launched, ..DesiredChange::default() });
         }
@@ -32,6 +33,7 @@ impl World {
         if let Some(grace) = grace {
             self.allow(key, grace);
         }
+        self.excuse_end(key);
         if self.told.remove(key).is_some() && self.engine.is_some() {
             let ended = vec![EndedLaunch { key: key.clone(), grace, by: Caller::Program }];
             self.change(DesiredChange { ended, withdrawn: vec![key.clone()], ..DesiredChange::default() });
@@ -44,9 +46,14 @@ impl World {
         if let Ask::Hasten(grace) = ask {
             self.allow(key, grace);
         }
+        let granted = ask.clone();
         let asked = Asked { key: key.clone(), by: Caller::Program, ask };
         let now = self.now;
-        Some(self.engine.as_mut()?.ask(asked, now, &mut self.chance))
+        let answer = self.engine.as_mut()?.ask(asked, now, &mut self.chance);
+        if answer.is_ok() {
+            self.excuse(key, &granted);
+        }
+        Some(answer)
     }
 
     /// Somebody has asked for this grace period: from now on a kill after it breaks no promise.
@@ -66,6 +73,7 @@ impl World {
     /// The store removes what has expired.
     pub(super) fn remove_expired(&mut self, key: Key) {
         self.tell(format_args!("{key} has expired"));
+        self.excuse_end(&key);
         self.disk.declared.remove(&key);
         if self.told.remove(&key).is_some() {
             let ended = vec![EndedLaunch { key: key.clone(), grace: None, by: Caller::Launcher }];
