@@ -19,7 +19,7 @@ pub use value::{
 use crate::desired::Defaults;
 use crate::error::{Code, Error, Result};
 use crate::metrics::Labels;
-use crate::model::{IsolationLevel, Policy, Resources};
+use crate::model::{IsolationLevel, Limit, Policy, Resources, Unenforced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -164,11 +164,6 @@ impl Config {
                 .with("path", root.path.display())
                 .suggest("give --launch-dir a folder of its own, for example below the desired folder"));
         }
-        let resources = Resources {
-            cpu_limit_millis: settings.cpu_limit.map_or(production.then_some(2_000), |limit| limit.0),
-            memory_limit: settings.memory_limit.map_or(production.then_some(1 << 30), |limit| limit.0),
-            ..Resources::default()
-        };
         let grpc_port = settings.grpc_port.map_or((!production).then_some(8982), |port| port.0);
         let http_port = settings.http_port.map_or(Some(9092), |port| port.0);
         Ok(Self {
@@ -185,7 +180,7 @@ impl Config {
             http_hosts: settings.http_hosts.iter().flatten().map(|host| host.0.clone()).collect(),
             metrics_labels: metrics_labels(&settings)?,
             http: http_port.map(|port| SocketAddr::new(settings.http_listen.unwrap_or(LOOPBACK), port)),
-            defaults: Defaults { isolation: settings.isolation.unwrap_or(IsolationLevel::Namespace), resources },
+            defaults: defaults(&settings, production),
             policy: policy(&settings, production)?,
             resync_interval: within(
                 "resync_interval",
@@ -202,6 +197,31 @@ impl Config {
         })
     }
 }
+
+/// What instances get that say nothing themselves.
+fn defaults(settings: &Settings, production: bool) -> Defaults {
+    let resources = Resources {
+        cpu_limit_millis: settings.cpu_limit.map_or(production.then_some(2_000), |limit| limit.0),
+        memory_limit: settings.memory_limit.map_or(production.then_some(1 << 30), |limit| limit.0),
+        pids_limit: settings.pids_limit.map_or(production.then_some(PIDS_LIMIT), |limit| limit.0),
+        ..Resources::default()
+    };
+    let written = [
+        (Limit::CpuLimit, settings.cpu_limit.is_some()),
+        (Limit::MemoryLimit, settings.memory_limit.is_some()),
+        (Limit::PidsLimit, settings.pids_limit.is_some()),
+    ];
+    let unwritten = written.into_iter().filter(|(limit, written)| !written && limit.of(&resources).is_some());
+    Defaults {
+        isolation: settings.isolation.unwrap_or(IsolationLevel::Namespace),
+        unwritten: unwritten.map(|(limit, _)| limit).collect(),
+        resources,
+    }
+}
+
+/// Processes and threads in production, where nothing else is said: more than a server with a pool of threads has, and
+/// far fewer than a machine has pids.
+const PIDS_LIMIT: u64 = 4096;
 
 /// Where the API listens. What is sent can be read and changed on the way there, so it takes TLS or a word to open it
 /// to a network.
@@ -277,6 +297,7 @@ fn policy(settings: &Settings, production: bool) -> Result<Policy> {
         max_concurrent_starts: within("max_concurrent_starts", starts, 1..=STARTS_LIMIT)? as usize,
         max_unavailable: within("max_unavailable", unavailable, 1..=100_000)? as usize,
         port_range: settings.port_range.map_or(usual.port_range, |range| (range.0, range.1)),
+        unenforced: if production { Unenforced::Refuse } else { Unenforced::Report },
         ceilings: limits::ceilings(settings.max_processes, settings.namespace_limits.as_deref().unwrap_or_default())?,
     })
 }

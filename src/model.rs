@@ -7,6 +7,7 @@ pub mod environment;
 pub mod id;
 pub mod instance;
 pub mod isolation;
+pub mod limits;
 pub mod pattern;
 pub mod policy;
 pub mod run;
@@ -22,13 +23,14 @@ pub use environment::{Environment, expand};
 pub use id::{Generation, Key, Namespace, PatternName, RunId, SessionId};
 pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Supervision};
 pub use isolation::{Isolation, IsolationLevel};
+pub use limits::{Limit, LimitsEffective, NotEnforced, OomKill, Unenforced};
 pub use pattern::{
     HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,
 };
 pub use policy::Policy;
 pub use run::{
-    Circuit, ExitReason, FREEZER_BASE, Finished, Memory, ProcessIdentity, Rollout, RunRecord, StopProgress, Suspension,
-    V2_BASE,
+    Circuit, ExitReason, FREEZER_BASE, Finished, LIMITS_BASE, Memory, ProcessIdentity, Rollout, RunRecord,
+    StopProgress, Suspension, V2_BASE,
 };
 pub use secret::{Mask, Secret};
 pub use status::{Condition, DesiredStatus, KeyStatus, ProcessState, RootStatus, SuspensionStatus, VerdictStatus};

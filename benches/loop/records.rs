@@ -142,6 +142,7 @@ fn instance(number: usize) -> Arc<Instance> {
         isolation,
         content: Content { launch: Arc::new(launch), supervision, state: DesiredState::Running, ttl: None },
         origin: Origin { root: "desired".into(), file: "a.yaml".into(), line: 1, api_managed: false },
+        defaulted: Vec::new(),
     })
 }
 

@@ -3,14 +3,14 @@
 //! The pidfd is opened first and the start time read after, so that what is verified is what is held.
 
 use super::census::Machine;
-use super::cgroup::{RunCgroup, recorded};
+use super::cgroup::{Beside, RunCgroup, recorded};
 use super::exit::{self, Reaping, Waited};
 use super::identity::ProcessStat;
 use super::run::Watched;
 use super::spawner::SUBCOMMAND;
 use super::tree::{Group, Rest, SessionProof, Tree, cgroup_rest};
 use crate::error::{Code, Error};
-use crate::model::{BootId, ExitReason, RunRecord};
+use crate::model::{BootId, ExitReason, OomKill, RunRecord};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -32,6 +32,8 @@ pub(super) enum Found {
     Ended {
         /// How, as far as the kernel tells.
         exit: ExitReason,
+        /// Whether the kernel has killed something of it for want of memory.
+        oom: Option<OomKill>,
         /// What belonged to it.
         tree: Tree,
         /// Whether nothing of that lives.
@@ -44,6 +46,7 @@ pub(super) enum Found {
 /// Verifies recorded processes. The list of all processes is read at most once.
 pub(super) struct Verifier {
     state_dir: PathBuf,
+    beside: Beside,
     boot: BootId,
     machine: OnceLock<Machine>,
 }
@@ -78,8 +81,8 @@ enum Process {
 
 impl Verifier {
     /// For the records of a state folder.
-    pub(super) const fn new(state_dir: PathBuf, boot: BootId) -> Self {
-        Self { state_dir, boot, machine: OnceLock::new() }
+    pub(super) fn new(state_dir: PathBuf, boot: BootId) -> Self {
+        Self { beside: Beside::of(&state_dir), state_dir, boot, machine: OnceLock::new() }
     }
 
     /// Finds out what records are about, on all threads of the runtime: a thousand of them are a thousand times six
@@ -144,7 +147,7 @@ impl Verifier {
         let cgroup = identity
             .cgroup
             .as_deref()
-            .map(|path| recorded(&self.state_dir, path, &record.key, record.run))
+            .map(|path| recorded(&self.state_dir, &self.beside, path, &record.key, record.run))
             .transpose()
             .map_err(Unseen::Unclear)?;
         let process = find(record).await?;
@@ -164,8 +167,10 @@ impl Verifier {
                     Rest::Unclear(pids) => Err(Unseen::Unclear(format!(
                         "its main process has ended, and processes {pids:?} may be its children or strangers"
                     ))),
-                    Rest::Gone => Ok(Found::Ended { exit, tree, tree_gone: true }),
-                    Rest::Vanishing | Rest::Lives(_) => Ok(Found::Ended { exit, tree, tree_gone: false }),
+                    Rest::Gone => Ok(Found::Ended { exit, oom: tree.oom(), tree, tree_gone: true }),
+                    Rest::Vanishing | Rest::Lives(_) => {
+                        Ok(Found::Ended { exit, oom: tree.oom(), tree, tree_gone: false })
+                    }
                 }
             }
         }

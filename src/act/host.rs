@@ -1,7 +1,7 @@
 //! The host: carries out effects on this machine and reports what happens as events.
 
 use super::adopt::{Found, Verifier};
-use super::cgroup::{Base, CgroupRung, Hierarchy};
+use super::cgroup::{Base, CgroupRung, Hierarchy, Process, tidy};
 use super::clock;
 use super::known::KnownPids;
 use super::mailbox::Orders;
@@ -10,7 +10,7 @@ use super::prepare::Surroundings;
 use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
 use super::run::stop::Killing;
-use super::run::{Remains, Run, Watched, clear_away, forget, look_after, start};
+use super::run::{Remains, Run, Watched, clear_away, forget, limit, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
 use super::state_folder::Presence;
@@ -57,7 +57,8 @@ pub struct HostSettings {
     pub metrics: Arc<Metrics>,
 }
 
-/// Whether this process adopts the orphans of its runs.
+/// Whether this process adopts the orphans of its runs: whether it is the launcher's own, so that it may also be moved
+/// into a cgroup where others can have controllers beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subreaper {
     /// It does, and reaps them.
@@ -146,11 +147,15 @@ impl Host {
         } = settings;
         make_private(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
         let log_dir = std::fs::canonicalize(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
-        let (cgroups, tracking) = match Base::set_up(&cgroup, &state_dir)? {
+        let process = match subreaper {
+            Subreaper::On => Process::Ours,
+            Subreaper::Off => Process::Embedding,
+        };
+        let (cgroups, tracking) = match Base::set_up(&cgroup, process, &state_dir)? {
             Ok(base) => {
                 let tracking = match base.hierarchy() {
                     Hierarchy::V2 => Tracking::Cgroup(base.path().to_owned()),
-                    Hierarchy::Freezer => Tracking::V1Freezer(base.path().to_owned()),
+                    Hierarchy::Freezer | Hierarchy::Limits => Tracking::V1Freezer(base.path().to_owned()),
                 };
                 (Some(base), tracking)
             }
@@ -193,6 +198,7 @@ impl Host {
         // Only now: each new task would wake a thread of the runtime, which costs as much as the verifying.
         let mut restored: Vec<_> = verified.into_iter().map(|(record, found)| self.take_over(record, found)).collect();
         let left = self.orphans.deal(stray).await;
+        tidy(&self.state_dir, |run| self.shared.has_task(run));
         restored.extend(
             left.into_iter()
                 .map(|(cgroup, error)| RestoredRun::Unverifiable { file_name: cgroup.key_file_name(), error }),
@@ -209,14 +215,16 @@ impl Host {
                 let run = self.run(&record.key, record.run);
                 let Watched { identity, tree, .. } = &watched;
                 self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
-                self.spawn(&record.key, record.run, look_after(run, watched, Orders::default()));
+                // A launcher that has died may have recorded a limit and not set it; and what is in force is to be told.
+                let limit = limit::is_due(&record, tree).then(|| record.supervision.resources.clone());
+                self.spawn(&record.key, record.run, look_after(run, watched, Orders { limit, ..Orders::default() }));
                 RestoredRun::Alive(record)
             }
-            Found::Ended { exit, tree, tree_gone } => {
+            Found::Ended { exit, oom, tree, tree_gone } => {
                 let run = self.run(&record.key, record.run);
                 let remains = Remains { identity: record.process.clone(), pidfd: None, tree };
                 self.spawn(&record.key, record.run, clear_away(run, remains, tree_gone, Killing::default(), false));
-                RestoredRun::Ended { record, exit, tree_gone }
+                RestoredRun::Ended { record, exit, oom, tree_gone }
             }
         }
     }
@@ -236,6 +244,7 @@ impl Host {
             Effect::SaveRun(record) => self.tell(record.run, |orders| orders.save(record)),
             Effect::Signal { run, signal, .. } => self.tell(run, |orders| orders.signal(signal)),
             Effect::KillTree { run, .. } => self.tell(run, |orders| orders.kill = true),
+            Effect::Limit { run, resources, .. } => self.tell(run, |orders| orders.limit = Some(resources)),
             Effect::DropRun { key, run } => self.drop_run(&key, run),
             Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
@@ -338,7 +347,13 @@ async fn read_meters(shared: Arc<Shared>) {
             () = shared.leave.cancelled() => return,
         }
         let reading = Arc::clone(&shared);
-        shared.blocking("", move || reading.meters.read_some()).await;
+        let broken = shared.blocking("", move || reading.meters.read_some()).await;
+        for run in broken {
+            if let Some(mailbox) = shared.mailbox(run) {
+                tracing::warn!(%run, "a process was killed for want of memory, and the rest of its instance is killed too");
+                mailbox.tell(|orders| orders.kill = true);
+            }
+        }
     }
 }
 

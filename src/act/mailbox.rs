@@ -3,7 +3,7 @@
 //! Not a queue: what is told twice is to be done once, and a later record replaces an earlier one. So it is bounded by
 //! its type, telling never waits, and nothing is ever turned away.
 
-use crate::model::{RunRecord, StopSignal};
+use crate::model::{Resources, RunRecord, StopSignal};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -14,6 +14,8 @@ pub(crate) struct Orders {
     pub(crate) discard: bool,
     /// Record the held child and release it.
     pub(crate) commit: Option<Box<RunRecord>>,
+    /// Limit it like this.
+    pub(crate) limit: Option<Resources>,
     /// Write the record again, before any signal is sent.
     pub(crate) save: Option<Box<RunRecord>>,
     /// Send these signals, each once.
@@ -28,8 +30,15 @@ pub(crate) struct Orders {
 
 impl Orders {
     fn is_empty(&self) -> bool {
-        let Self { discard, commit, save, signals, sent, kill, drop } = self;
-        !discard && commit.is_none() && save.is_none() && signals.is_empty() && sent.is_none() && !kill && !drop
+        let Self { discard, commit, limit, save, signals, sent, kill, drop } = self;
+        !discard
+            && commit.is_none()
+            && limit.is_none()
+            && save.is_none()
+            && signals.is_empty()
+            && sent.is_none()
+            && !kill
+            && !drop
     }
 
     /// Adds a record: one that was given after a signal is written after it.

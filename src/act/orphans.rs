@@ -5,7 +5,7 @@
 //! more once the tasks begin to go.
 
 use super::adopt::{Found, Verifier};
-use super::cgroup::RunCgroup;
+use super::cgroup::{RunCgroup, tidy};
 use super::clock;
 use super::records::Stray;
 use super::shared::Shared;
@@ -85,6 +85,7 @@ async fn look(shared: &Arc<Shared>, state_dir: &Path) -> Vec<RunCgroup> {
         .blocking("", move || {
             let mut found = unrecorded(&state_dir);
             found.retain(|cgroup| !own.has_task(&cgroup.run_name()));
+            tidy(&state_dir, |run| own.has_task(run));
             if own.leave.is_cancelled() { Vec::new() } else { found }
         })
         .await

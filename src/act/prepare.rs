@@ -1,11 +1,11 @@
 //! Everything about a start that is done before there is a child: ports, cgroup, executable, arguments, environment.
 
-use super::cgroup::{Base, RunCgroup};
+use super::cgroup::{self, Base, RunCgroup};
 use super::executable::{Attempt, locate};
 use super::ports;
 use super::spawner::{SpawnFailure, SpawnRequest};
 use crate::error::{Code, Error};
-use crate::model::{Environment, Key, expand};
+use crate::model::{Environment, Key, LimitsEffective, expand};
 use crate::observed::{Fault, PortKind};
 use crate::plan::PrepareRequest;
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub(crate) struct Ready {
     pub(crate) spawn: SpawnRequest,
     /// The cgroup that was made for it.
     pub(crate) cgroup: Option<RunCgroup>,
+    /// Which of its limits are in force there.
+    pub(crate) limits: LimitsEffective,
     /// For the error when it fails.
     pub(crate) paths: Paths,
 }
@@ -92,7 +94,7 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
         .into_iter()
         .map(|(name, value)| c_string(&request.key, &name, format!("{name}={value}").into_bytes()))
         .collect::<Result<_, _>>()?;
-    let cgroup = surroundings.cgroups.as_ref().map(|base| make_cgroup(base, request)).transpose()?;
+    let (cgroup, limits) = limited_cgroup(surroundings.cgroups.as_ref(), request)?;
     let path = |what: &str, path: &Path| c_string(&request.key, what, path.as_os_str().as_bytes().to_vec());
     let spawn = SpawnRequest {
         program: path("executable", &program)?,
@@ -101,13 +103,38 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
         folder: path("folder", &folder)?,
         log: path("log", &log)?,
         cgroup: cgroup.as_ref().map(|cgroup| path("cgroup", cgroup.path())).transpose()?,
+        limits: cgroup
+            .iter()
+            .flat_map(RunCgroup::limits)
+            .map(|limit| path("cgroup", limit))
+            .collect::<Result<_, _>>()?,
         open_files: surroundings.open_files,
     };
-    Ok(Ready { spawn, cgroup, paths: Paths { program, folder, log } })
+    Ok(Ready { spawn, cgroup, limits, paths: Paths { program, folder, log } })
+}
+
+/// Makes the cgroup of a run and limits it, before anything is in it.
+fn limited_cgroup(
+    base: Option<&Base>,
+    request: &PrepareRequest,
+) -> Result<(Option<RunCgroup>, LimitsEffective), Refusal> {
+    let wanted = &request.instance.content.supervision.resources;
+    let made = base.map(|base| make_cgroup(base, request)).transpose()?;
+    let limits = match &made {
+        Some(made) => cgroup::enforce(made, base, wanted),
+        None => cgroup::unlimited(wanted),
+    };
+    let Some(error) = limits.refusal(&request.instance, request.unenforced) else { return Ok((made, limits)) };
+    if let Some(Err(error)) = made.map(|made| made.remove()) {
+        // It is empty, and is removed with what is empty otherwise.
+        tracing::debug!(key = %request.key, %error, "the cgroup of a run could not be removed");
+    }
+    Err(Refusal::Failed(error, Fault::Instance))
 }
 
 fn make_cgroup(base: &Base, request: &PrepareRequest) -> Result<RunCgroup, Refusal> {
-    base.create(&request.key, request.run).map_err(|cause| {
+    let needed = cgroup::needed(&request.instance.content.supervision.resources);
+    base.create(&request.key, request.run, &needed).map_err(|cause| {
         let folder = base.path().display().to_string();
         let error = Error::new(Code::ProcessStartFailed, "The cgroup of the process cannot be made")
             .with("process_id", &request.key)

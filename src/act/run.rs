@@ -3,6 +3,7 @@
 //! Spawned and adopted runs are the same here: a pidfd, an identity, a tree. Nothing is signalled but through the
 //! pidfd or as a member of the tree.
 
+pub(crate) mod limit;
 pub(crate) mod start;
 pub(crate) mod stop;
 
@@ -137,6 +138,8 @@ pub(crate) async fn look_after(run: Run, watched: Watched, first: Orders) {
         }
     }
     let exit = watched.exit().await;
+    // From memory, like what lives of the tree.
+    let oom = watched.tree.oom();
     run.shared.meters.main_ended(run.id);
     let Watched { identity, pidfd, tree } = watched;
     let mut remains = Remains { identity, pidfd: Some(pidfd), tree };
@@ -145,7 +148,7 @@ pub(crate) async fn look_after(run: Run, watched: Watched, first: Orders) {
     }
     let tree_gone = look(&run, &remains).await;
     let Run { shared, key, id, .. } = &run;
-    shared.report(Event::Exited { key: key.clone(), run: *id, exit, tree_gone }).await;
+    shared.report(Event::Exited { key: key.clone(), run: *id, exit, oom, tree_gone }).await;
     clear_away(run, remains, tree_gone, killing, dropped).await;
 }
 
@@ -201,12 +204,15 @@ pub(crate) async fn clear_away(
 
 /// Carries out what has been told, but for the last: true when the record is to be removed once everything is gone.
 async fn obey(run: &Run, alive: Option<&Watched>, orders: Orders, killing: &mut Killing) -> bool {
-    let Orders { discard, commit, save, signals, sent, kill, drop: dropped } = orders;
+    let Orders { discard, commit, limit, save, signals, sent, kill, drop: dropped } = orders;
     if discard || commit.is_some() {
         tracing::error!(run = %run.id, "a run that was released was told to begin or not to begin");
     }
     write_again(run, save).await;
     if let Some(watched) = alive {
+        if let Some(wanted) = limit {
+            limit::again(run, &watched.tree, wanted).await;
+        }
         for signal in signals {
             watched.signal(to_signal(signal));
         }

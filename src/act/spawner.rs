@@ -21,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::CString;
 use std::io::{IoSlice, Read as _};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
@@ -29,6 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first argument of a process that is to be a spawner. Its standard input is its socket.
 pub(crate) const SUBCOMMAND: &str = "__spawner";
+/// The number of the cgroup that a tree is tracked by, among those that a child joins by itself.
+const TRACKING: u8 = u8::MAX;
 /// The type of a v2 cgroup file system.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
@@ -100,6 +103,7 @@ fn serve_launcher() -> std::io::Result<()> {
 struct Made {
     pid: i32,
     in_cgroup: bool,
+    joined: u8,
     pidfd: OwnedFd,
     release: OwnedFd,
     outcome: OwnedFd,
@@ -114,25 +118,47 @@ fn make(alone: &SingleThreaded, request: SpawnRequest) -> Result<Made, (Stage, E
     let folder = cgroup.as_deref().and_then(|path| {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     });
+    let mut joins: Vec<(u8, CString)> = (0..).zip(request.limits.iter().cloned()).collect();
     let child = Child::new(request, log, hold, report);
+    let mut made = None;
     if let Some(folder) = folder.as_ref().filter(|folder| is_v2(folder)) {
-        match sys::clone_sibling(alone, Some(folder.as_fd()), || child.live(None)) {
-            Ok((pid, pidfd)) => return Ok(Made { pid, in_cgroup: true, pidfd, release, outcome }),
+        match clone_child(alone, Some(folder), &joins, &child) {
+            Ok((pid, pidfd, numbers)) => made = Some((pid, pidfd, numbers, true)),
             Err(errno @ (Errno::AGAIN | Errno::NOMEM)) => return Err((Stage::Clone, errno)),
             // The kernel cannot do it (before 5.7), or not from here.
             Err(_) => {}
         }
     }
-    let (joined, join) = match folder.as_ref().and_then(|folder| Join::new(folder).ok()) {
-        Some((joined, join)) => (Some(joined), Some(join)),
-        None => (None, None),
+    let (pid, pidfd, numbers, cloned_into) = if let Some(made) = made {
+        made
+    } else {
+        joins.extend(cgroup.map(|path| (TRACKING, path)));
+        let (pid, pidfd, numbers) = clone_child(alone, None, &joins, &child).map_err(|e| (Stage::Clone, e))?;
+        (pid, pidfd, numbers, false)
     };
-    let cloned = sys::clone_sibling(alone, None, || child.live(join.as_ref()));
-    let (pid, pidfd) = cloned.map_err(|e| (Stage::Clone, e))?;
-    // What is tracked how is the launcher's business, so a child that could not join is made and said to be so.
+    // What is tracked and limited how is the launcher's business, so a child that could not join is made and said to be so.
+    let in_cgroup = cloned_into || numbers.contains(&TRACKING);
+    let joined = numbers.iter().filter(|number| **number != TRACKING).fold(0, |mask, number| mask | (1 << number));
+    Ok(Made { pid, in_cgroup, joined, pidfd, release, outcome })
+}
+
+/// Makes a child in a cgroup, and waits until it has tried to join others; says which of them it has joined.
+fn clone_child(
+    alone: &SingleThreaded,
+    cgroup: Option<&OwnedFd>,
+    joins: &[(u8, CString)],
+    child: &Child,
+) -> Result<(i32, OwnedFd, Vec<u8>), Errno> {
+    let cgroup = cgroup.map(AsFd::as_fd);
+    if joins.is_empty() {
+        let (pid, pidfd) = sys::clone_sibling(alone, cgroup, || child.live(None))?;
+        return Ok((pid, pidfd, Vec::new()));
+    }
+    let (told, join) = Join::new(joins)?;
+    let (pid, pidfd) = sys::clone_sibling(alone, cgroup, || child.live(Some(&join)))?;
+    // The end that this process has itself.
     drop(join);
-    let in_cgroup = joined.is_some_and(|joined| child::has_joined(&joined));
-    Ok(Made { pid, in_cgroup, pidfd, release, outcome })
+    Ok((pid, pidfd, child::joined(&told)))
 }
 
 /// Whether a child can be made in it; it must join any other by itself.
@@ -145,10 +171,10 @@ fn reply(socket: BorrowedFd<'_>, made: &Result<Made, (Stage, Errno)>) -> std::io
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors: [BorrowedFd<'_>; REPLY_FDS];
     let bytes = match made {
-        Ok(Made { pid, in_cgroup, pidfd, release, outcome }) => {
+        Ok(Made { pid, in_cgroup, joined, pidfd, release, outcome }) => {
             descriptors = [pidfd.as_fd(), release.as_fd(), outcome.as_fd()];
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
-            Reply::Made { pid: *pid, in_cgroup: *in_cgroup }.encode()
+            Reply::Made { pid: *pid, in_cgroup: *in_cgroup, joined: *joined }.encode()
         }
         Err((stage, errno)) => Reply::Failed { stage: *stage, errno: errno.raw_os_error() }.encode(),
     };

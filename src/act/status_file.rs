@@ -365,6 +365,7 @@ mod tests {
             started_at_boot_seconds: None,
             ports: None,
             address: None,
+            limits_effective: None,
             tracking: None,
             generation: Generation(1),
             observed_generation: Generation(1),

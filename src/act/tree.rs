@@ -7,7 +7,7 @@ use super::census::{Census, Machine};
 use super::cgroup::RunCgroup;
 use super::identity::ProcessStat;
 use super::shared::Shared;
-use crate::model::{ProcessIdentity, RunId};
+use crate::model::{OomKill, ProcessIdentity, RunId};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::io;
@@ -65,6 +65,14 @@ impl Tree {
             // The kernel answers this from memory: going to another thread would take longer, on the way to a restart.
             Self::Cgroup(cgroup) => cgroup_rest(cgroup, main),
             Self::Group(group) => Ok(group.rest(&*shared.census.take().await?)),
+        }
+    }
+
+    /// Whether the kernel has killed something of it for want of memory, where a cgroup tells.
+    pub(crate) fn oom(&self) -> Option<OomKill> {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.oom(),
+            Self::Group(_) => None,
         }
     }
 

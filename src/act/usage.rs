@@ -3,13 +3,14 @@
 //! A reading counts what was used since the one before. The first of a process that was adopted counts nothing, since
 //! what it used before is not this launcher's to tell.
 
+use super::cgroup::RunCgroup;
 use super::identity::ProcessUse;
 use super::tree::Tree;
 use crate::metrics::Metrics;
 use crate::model::{Key, ProcessIdentity, RunId};
 use rustix::param::{clock_ticks_per_second, page_size};
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,9 +29,9 @@ struct Reading {
 
 /// Reads what a run uses: of its whole tree where its cgroup tells, else of its main process. A v2 cgroup tells CPU time
 /// without any controller, and memory with the memory controller.
-fn read(identity: &ProcessIdentity, cgroup: Option<&Path>) -> Option<Reading> {
-    let cpu = cgroup.and_then(cgroup_cpu);
-    let memory = cgroup.and_then(|folder| number(&folder.join("memory.current")));
+fn read(identity: &ProcessIdentity, cgroup: Option<&RunCgroup>) -> Option<Reading> {
+    let cpu = cgroup.and_then(|cgroup| cgroup_cpu(cgroup.path()));
+    let memory = cgroup.and_then(RunCgroup::memory);
     if let (Some(cpu), Some(memory)) = (cpu, memory) {
         return Some(Reading { cpu, memory });
     }
@@ -48,10 +49,6 @@ fn cgroup_cpu(folder: &Path) -> Option<Duration> {
     let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
     let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
     micros.parse().ok().map(Duration::from_micros)
-}
-
-fn number(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Where the reading of a run begins.
@@ -81,7 +78,7 @@ struct Runs {
 struct Meter {
     key: Key,
     identity: ProcessIdentity,
-    cgroup: Option<PathBuf>,
+    cgroup: Option<RunCgroup>,
     /// CPU time at the last reading; `None` before the first of one that was adopted.
     counted: Option<Duration>,
     /// Whether the cgroup tells CPU time, so that a last reading can wait until it is about to be removed.
@@ -100,7 +97,7 @@ impl Meters {
     pub(crate) fn begin(&self, key: &Key, run: RunId, identity: &ProcessIdentity, tree: &Tree, from: Beginning) {
         self.metrics.usage_begins(key);
         let (cgroup, cgroup_tells) = match tree {
-            Tree::Cgroup(cgroup) => (Some(cgroup.path().to_owned()), cgroup.tells_cpu()),
+            Tree::Cgroup(cgroup) => (Some(cgroup.clone()), cgroup.tells_cpu()),
             Tree::Group(_) => (None, false),
         };
         let counted = match from {
@@ -113,8 +110,8 @@ impl Meters {
         runs.turns.push_back(run);
     }
 
-    /// Reads the next few runs.
-    pub(crate) fn read_some(&self) {
+    /// Reads the next few runs. Returns those of which the kernel has killed a part for want of memory, and not the rest.
+    pub(crate) fn read_some(&self) -> Vec<RunId> {
         let few: Vec<(RunId, Meter)> = {
             let mut runs = self.lock();
             let count = runs.turns.len().min(AT_ONCE);
@@ -123,12 +120,17 @@ impl Meters {
             runs.turns.extend(living.iter().map(|(run, _)| *run));
             living
         };
+        let mut broken = Vec::new();
         for (run, meter) in few {
             // Without the lock, since this is what takes time.
-            if let Some(reading) = read(&meter.identity, meter.cgroup.as_deref()) {
+            if let Some(reading) = read(&meter.identity, meter.cgroup.as_ref()) {
                 self.note(run, reading);
             }
+            if meter.cgroup.as_ref().is_some_and(RunCgroup::is_broken) {
+                broken.push(run);
+            }
         }
+        broken
     }
 
     /// The main process of a run has ended and is not reaped yet. It holds no memory any more. Nothing is read that can be
@@ -136,7 +138,7 @@ impl Meters {
     pub(crate) fn main_ended(&self, run: RunId) {
         let Some(meter) = self.lock().each.get(&run).cloned() else { return };
         if !meter.cgroup_tells
-            && let Some(reading) = read(&meter.identity, meter.cgroup.as_deref())
+            && let Some(reading) = read(&meter.identity, meter.cgroup.as_ref())
         {
             self.note(run, reading);
         }
@@ -149,7 +151,7 @@ impl Meters {
     /// Nothing of a run lives, and its cgroup is about to be removed.
     pub(crate) fn end(&self, run: RunId) {
         let cgroup = self.lock().each.get(&run).and_then(|meter| meter.cgroup.clone());
-        if let Some(cpu) = cgroup.as_deref().and_then(cgroup_cpu) {
+        if let Some(cpu) = cgroup.and_then(|cgroup| cgroup_cpu(cgroup.path())) {
             self.note(run, Reading { cpu, memory: 0 });
         }
         self.lock().each.remove(&run);

@@ -6,8 +6,8 @@ use crate::control::LaunchSpec;
 use crate::desired::{Lookup, PatternBook};
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    Condition, Difference, IsolationLevel, Key, KeyStatus, Manifest, Moment, ProcessState, RestartPolicy, Secret,
-    SuspensionStatus,
+    Condition, Difference, IsolationLevel, Key, KeyStatus, LimitsEffective, Manifest, Moment, ProcessState,
+    RestartPolicy, Secret, SuspensionStatus,
 };
 use crate::plan::NoteLevel;
 use crate::reconciler::Happening;
@@ -199,6 +199,24 @@ pub(super) fn pattern_info(status: &KeyStatus, now: Moment) -> proto::PatternInf
         conditions: status.conditions.iter().map(condition).collect(),
         grpc_port: status.ports.map_or(0, |ports| ports.grpc.into()),
         health_port: status.ports.map_or(0, |ports| ports.health.into()),
+        limits_effective: status.limits_effective.as_ref().map(wire_limits),
+    }
+}
+
+fn wire_limits(limits: &LimitsEffective) -> proto::LimitsEffective {
+    let LimitsEffective { in_force, not_enforced } = limits;
+    let missing = not_enforced.iter().map(|missing| proto::LimitNotEnforced {
+        limit: missing.limit.to_string(),
+        wanted: whole(missing.wanted),
+        reason: missing.reason.clone(),
+    });
+    proto::LimitsEffective {
+        cpu_limit_millis: in_force.cpu_limit_millis.map(whole),
+        memory_limit_bytes: in_force.memory_limit.map(whole),
+        pids_limit: in_force.pids_limit.map(whole),
+        cpu_request_millis: in_force.cpu_request_millis.map(whole),
+        memory_request_bytes: in_force.memory_request.map(whole),
+        not_enforced: missing.collect(),
     }
 }
 

@@ -95,7 +95,7 @@ fn classify(record: RunRecord, boot: BootId) -> RestoredRun {
     }
     match ProcessStat::read(record.process.pid) {
         Ok(process) if process.is(&record.process) && !process.has_ended() => RestoredRun::Alive(record),
-        Ok(_) | Err(_) => RestoredRun::Ended { record, exit: ExitReason::Unknown, tree_gone: true },
+        Ok(_) | Err(_) => RestoredRun::Ended { record, exit: ExitReason::Unknown, oom: None, tree_gone: true },
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::limits::NamespaceLimits;
 use super::value::{
-    CgroupSetting, CoresOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange, Profile,
-    SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
+    Profile, SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 use crate::model::{IsolationLevel, Namespace, PatternName};
 use schemars::JsonSchema;
@@ -130,6 +130,9 @@ pub struct Settings {
     /// The memory of a process whose file and manifest name no limit [default: off, 1Gi in production].
     #[arg(long, value_name = "SIZE|off")]
     pub memory_limit: Option<SizeOrOff>,
+    /// The processes and threads of a process tree whose file and manifest name no limit [default: off, 4096 in production].
+    #[arg(long, value_name = "COUNT|off")]
+    pub pids_limit: Option<CountOrOff>,
     /// How log lines are written [default: auto].
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -160,7 +163,7 @@ impl Settings {
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
-            session_reboot orphans inherit_env cpu_limit memory_limit log_format log_level cgroup
+            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_format log_level cgroup
         )
     }
 

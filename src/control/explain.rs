@@ -10,7 +10,9 @@ mod unknown;
 
 use super::Control;
 use crate::act::clock;
-use crate::model::{Condition, DesiredState, Key, KeyStatus, Mask, Moment, ProbeTarget, ProcessState, VerdictStatus};
+use crate::model::{
+    Condition, DesiredState, Key, KeyStatus, LimitsEffective, Mask, Moment, ProbeTarget, ProcessState, VerdictStatus,
+};
 use crate::observed::ProbeOutcome;
 use crate::reconciler::{Happening, LastProbe};
 use places::Places;
@@ -72,6 +74,8 @@ impl Told<'_> {
         if let Some(at) = status.expires_at_boot_seconds {
             lines.push(format!("Its ttl ends it in {}, unless it is launched again.", left(at, now)));
         }
+        let limits = status.limits_effective.as_ref().map(LimitsEffective::in_words);
+        lines.extend(limits.filter(|words| !words.is_empty()).map(|words| format!("Its limits in force: {words}.")));
         if status.error_count > 0 {
             lines.push(format!(
                 "It has failed {} in a row, and was restarted {} since it was declared.",

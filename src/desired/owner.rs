@@ -116,6 +116,7 @@ mod tests {
                 ttl: None,
             },
             origin: Origin { root, file: file.into(), line: 1, api_managed },
+            defaulted: Vec::new(),
         }
     }
 

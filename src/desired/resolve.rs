@@ -7,8 +7,8 @@ use super::spec::{Defaults, InstanceSpec};
 use super::yaml::nearest;
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    Content, Instance, Isolation, IsolationLevel, Key, Manifest, Namespace, Origin, Resources, Secret, Slot, StartSpec,
-    Supervision,
+    Content, Instance, Isolation, IsolationLevel, Key, Limit, Manifest, Namespace, Origin, Resources, Secret, Slot,
+    StartSpec, Supervision,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ pub fn resolve(spec: &InstanceSpec, manifest: &Manifest, defaults: &Defaults, or
     let case = Case { spec, manifest, place: Place::File(&origin) };
     let isolation = case.isolation(defaults.isolation)?;
     let content = case.content(defaults)?;
-    Ok(Instance { key: isolation.key(&manifest.name), pattern: manifest.name.clone(), isolation, content, origin })
+    let defaulted = case.defaulted(defaults);
+    let pattern = manifest.name.clone();
+    Ok(Instance { key: isolation.key(&pattern), pattern, isolation, content, origin, defaulted })
 }
 
 /// Resolves one wish of a request, as the launched file below `launch_dir` would declare it. Names that the level has
@@ -34,8 +36,9 @@ pub fn resolve_request(
     let key = isolation.key(&manifest.name);
     let origin =
         Origin { root: launch_dir.to_path_buf(), file: launched_file(&key), line: FIRST_LINE, api_managed: true };
-    let content = Case { spec, manifest, place: Place::Request }.content(defaults)?;
-    Ok(Instance { key, pattern: manifest.name.clone(), isolation, content, origin })
+    let case = Case { spec, manifest, place: Place::Request };
+    let (content, defaulted) = (case.content(defaults)?, case.defaulted(defaults));
+    Ok(Instance { key, pattern: manifest.name.clone(), isolation, content, origin, defaulted })
 }
 
 /// Who would share the process of a request, without the rest of it.
@@ -245,6 +248,12 @@ impl Case<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Which limits nobody wrote: neither file nor manifest names them, and the launcher's configuration does not either.
+    fn defaulted(&self, defaults: &Defaults) -> Vec<Limit> {
+        let written = self.manifest.resources.overridden_by(&self.spec.resources);
+        defaults.unwritten.iter().copied().filter(|limit| limit.of(&written).is_none()).collect()
     }
 
     /// The instance's, else the manifest's, else the launcher's. A limit that is only a default gives way to a request

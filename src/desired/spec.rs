@@ -1,6 +1,6 @@
 //! One document of a desired file, checked by itself but not yet against its manifest.
 
-use crate::model::{DesiredState, IsolationLevel, Namespace, PatternName, Resources, Secret, SessionId};
+use crate::model::{DesiredState, IsolationLevel, Limit, Namespace, PatternName, Resources, Secret, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -38,4 +38,6 @@ pub struct Defaults {
     pub isolation: IsolationLevel,
     /// Limits of instances whose file and manifest name none.
     pub resources: Resources,
+    /// Which of them nobody wrote: they come from the profile.
+    pub unwritten: Vec<Limit>,
 }

@@ -2,6 +2,7 @@
 
 use super::id::{Key, PatternName};
 use super::isolation::Isolation;
+use super::limits::Limit;
 use super::pattern::{HealthCheck, PatternRevision, Resources, RestartPolicy, StopSignal};
 use super::secret::Secret;
 use super::units;
@@ -25,6 +26,9 @@ pub struct Instance {
     pub content: Content,
     /// Where it is declared. Not content: a renamed file changes nothing that runs.
     pub origin: Origin,
+    /// Which of its limits nobody wrote: they come from the profile. Not content: it changes nothing that runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defaulted: Vec<Limit>,
 }
 
 /// What an instance says, apart from who it is and where it stands.

@@ -1,6 +1,7 @@
 //! The settings that the decision depends on.
 
 use super::ceilings::Ceilings;
+use super::limits::Unenforced;
 use std::time::Duration;
 
 /// What the configuration says about restarts, circuits, admission and ports.
@@ -22,6 +23,8 @@ pub struct Policy {
     pub port_range: (u16, u16),
     /// What may run at once, in all and by namespace; without an end unless it is set.
     pub ceilings: Ceilings,
+    /// What becomes of an instance for which a person wrote a limit that cannot be enforced here.
+    pub unenforced: Unenforced,
 }
 
 impl Policy {
@@ -49,6 +52,7 @@ impl Default for Policy {
             max_unavailable: 1,
             port_range: (15_000, 32_767),
             ceilings: Ceilings::default(),
+            unenforced: Unenforced::Report,
         }
     }
 }

@@ -219,6 +219,8 @@ impl std::fmt::Display for ExitReason {
 pub const V2_BASE: &str = "pattern-launcher-";
 /// And in a hierarchy of the v1 freezer, where they are killed in another way.
 pub const FREEZER_BASE: &str = "pattern-launcher-freezer-";
+/// And in other v1 hierarchies, by which runs are only limited.
+pub const LIMITS_BASE: &str = "pattern-launcher-limits-";
 
 /// What makes a process this one and no other that was given its pid later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,8 +240,9 @@ impl ProcessIdentity {
     /// How its tree is tracked: `cgroup`, `v1-freezer` or `process-group`.
     pub fn tracking(&self) -> &'static str {
         let Some(cgroup) = &self.cgroup else { return "process-group" };
-        let base = cgroup.parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
-        if base.is_some_and(|name| name.starts_with(FREEZER_BASE)) { "v1-freezer" } else { "cgroup" }
+        // It is in the group of its namespace, and that is in ours; launchers before made no groups of namespaces.
+        let mut above = cgroup.ancestors().skip(1).take(2).filter_map(Path::file_name).map(OsStr::to_string_lossy);
+        if above.any(|name| name.starts_with(FREEZER_BASE)) { "v1-freezer" } else { "cgroup" }
     }
 }
 

@@ -5,6 +5,7 @@ use super::difference::Difference;
 use super::id::{Generation, Key, RunId};
 use super::instance::{DesiredState, Instance, Ports};
 use super::isolation::IsolationLevel;
+use super::limits::LimitsEffective;
 use super::time::Moment;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub struct KeyStatus {
     /// How its tree is tracked and killed: `cgroup`, `v1-freezer` or `process-group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<String>,
+    /// Which of its limits are in force, as the kernel says, and which are not and why. Absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_effective: Option<LimitsEffective>,
     /// The generation that is wished for.
     pub generation: Generation,
     /// The generation that runs.

@@ -87,6 +87,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(malformed)
 }
 
+/// Prints a size so that [`parse_size`] reads the same back: in the largest unit that it is a whole number of.
+pub fn format_size(bytes: u64) -> String {
+    for (unit, shift) in [("Gi", 30), ("Mi", 20), ("Ki", 10)] {
+        if bytes >= 1 << shift && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Prints thousandths of a core as a number of cores.
+pub fn format_cores(millis: u64) -> String {
+    let text = format!("{}.{:03}", millis / 1_000, millis % 1_000);
+    let short = text.trim_end_matches('0');
+    if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
+}
+
 /// Serde for an [`std::time::Duration`] written as people write it: `#[serde(with = "units::duration")]`.
 pub mod duration {
     use serde::{Deserialize, Deserializer, Serializer, de};
@@ -150,11 +167,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sizes_and_cores_are_printed_as_people_write_them() {
+        assert_eq!([1 << 30, 96 << 20, 1_000].map(format_size), ["1Gi", "96Mi", "1000"]);
+        assert_eq!([2_000, 1_500, 5].map(format_cores), ["2.0", "1.5", "0.005"]);
+    }
+
     proptest! {
         #[test]
         fn a_printed_duration_reads_back(micros in 0_u64..10_000_000_000_000) {
             let duration = Duration::from_micros(micros);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn a_printed_size_reads_back(bytes in 0_u64..1 << 45, shift in 0_u32..40) {
+            for size in [bytes, bytes >> shift << shift] {
+                prop_assert_eq!(parse_size(&format_size(size)), Ok(size));
+            }
         }
 
         #[test]

@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use crate::model::{
-    Caller, Condition, DesiredStatus, ExitReason, Instance, Key, Memory, ProcessIdentity, RunId, RunRecord,
+    Caller, Condition, DesiredStatus, ExitReason, Instance, Key, LimitsEffective, Memory, OomKill, ProcessIdentity,
+    RunId, RunRecord,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,15 @@ pub enum Event {
         run: RunId,
         /// Which process.
         process: ProcessIdentity,
+    },
+    /// Which limits of a run are in force: told when there is something to tell, and again when it has changed.
+    Limited {
+        /// Whose.
+        key: Key,
+        /// Which run.
+        run: RunId,
+        /// As the kernel holds them.
+        limits: LimitsEffective,
     },
     /// The run was recorded, released and executed.
     Started {
@@ -58,6 +68,8 @@ pub enum Event {
         run: RunId,
         /// How.
         exit: ExitReason,
+        /// Whether the kernel has killed something of it for want of memory.
+        oom: Option<OomKill>,
         /// Whether nothing else of its tree lives. When false, a [`Event::TreeGone`] follows once it does not.
         tree_gone: bool,
     },
@@ -196,6 +208,8 @@ pub enum RestoredRun {
         record: RunRecord,
         /// How it ended, as far as the kernel tells.
         exit: ExitReason,
+        /// As in [`Event::Exited`].
+        oom: Option<OomKill>,
         /// Whether nothing else of its tree lives.
         tree_gone: bool,
     },

@@ -3,7 +3,9 @@
 //! Effects of one key are carried out in the order in which they are given. The loop never waits for one.
 
 use crate::error::Code;
-use crate::model::{Caller, HealthCheck, Instance, Key, Memory, Ports, RunId, RunRecord, StopSignal};
+use crate::model::{
+    Caller, HealthCheck, Instance, Key, Memory, Ports, Resources, RunId, RunRecord, StopSignal, Unenforced,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,6 +29,15 @@ pub enum Effect {
     },
     /// Write the record of a run again: its stop has begun, or how it is looked after has changed.
     SaveRun(Box<RunRecord>),
+    /// Limit a run that lives like this from now on. Answered by `Limited`.
+    Limit {
+        /// Whose.
+        key: Key,
+        /// Which run.
+        run: RunId,
+        /// What is wanted.
+        resources: Resources,
+    },
     /// Remove the record of a run whose tree is gone, and its cgroup.
     DropRun {
         /// Whose.
@@ -105,6 +116,8 @@ pub struct PrepareRequest {
     pub instance: Arc<Instance>,
     /// With which ports; both are checked to be free.
     pub ports: Ports,
+    /// Whether it is started when a limit cannot be enforced that a person wrote.
+    pub unenforced: Unenforced,
 }
 
 /// Something that people are told: one log line.

@@ -45,6 +45,7 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
         isolation,
         content: Content { launch, supervision, state: DesiredState::Running, ttl: None },
         origin: Origin { root: folder.to_owned(), file: "a.yaml".into(), line: 1, api_managed: false },
+        defaulted: Vec::new(),
     })
 }
 

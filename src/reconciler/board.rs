@@ -220,6 +220,7 @@ pub(crate) mod tests {
             started_at_boot_seconds: Some(10.0),
             ports: None,
             address: Some("127.0.0.1:15000".to_owned()),
+            limits_effective: None,
             tracking: None,
             generation: Generation(1),
             observed_generation: Generation(1),

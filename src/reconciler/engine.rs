@@ -17,7 +17,7 @@ mod restore;
 mod status;
 
 use crate::error::Error;
-use crate::model::{Condition, Difference, Key, Moment, Policy, RunId};
+use crate::model::{Condition, Difference, Key, LimitsEffective, Moment, Policy, RunId};
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
 use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
@@ -69,6 +69,8 @@ struct Entry {
     verdict: Verdict,
     wake: Option<Duration>,
     memory_changed: bool,
+    /// Which limits of a run are in force.
+    limits: Option<(RunId, LimitsEffective)>,
     /// Ended by request: should it be declared again before it is forgotten, nothing of what is remembered counts.
     ended: bool,
     /// A run that was ended by request before it was executed, and the longest grace period it may still have.
@@ -104,6 +106,7 @@ impl Entry {
             verdict: Verdict::nothing(Reason::AwaitingScan),
             wake: None,
             memory_changed: false,
+            limits: None,
             ended: false,
             doomed: None,
         }

@@ -44,6 +44,7 @@ impl Tally {
             Event::Probed { key, outcome, .. } => self.metrics.probed(key, outcome),
             Event::Desired(_)
             | Event::Prepared { .. }
+            | Event::Limited { .. }
             | Event::StartFailed { .. }
             | Event::PortTaken { .. }
             | Event::TreeGone { .. }

@@ -46,6 +46,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
             ttl: None,
         },
         origin: Origin { root: "/desired".into(), file: format!("{tenant}.yaml").into(), line: 1, api_managed: false },
+        defaulted: Vec::new(),
         pattern,
         isolation,
     }

@@ -26,6 +26,7 @@ mod init_and_schema;
 mod launch_crash_alone;
 mod launched_files;
 mod lifecycle;
+mod limits;
 mod locks;
 mod logging;
 mod prismctl;

@@ -113,7 +113,7 @@ fn no_cgroup_is_left_behind() {
         let launch = world.launch().flag("--cgroup", place.to_str().unwrap());
         let daemon = launch.start();
         daemon.all_settled(3);
-        wait_for("each has made cgroups of its own", || (depth(&place) == 4).then_some(()));
+        wait_for("each has made cgroups of its own", || (depth(&place) == 5).then_some(()));
         // One whose end the launcher sees, and one of which the next finds nothing but the remains.
         world.desire_many("all.yaml", "nesting", 2, "");
         daemon.gone("ns:n2:nesting");

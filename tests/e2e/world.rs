@@ -204,12 +204,8 @@ fn remove_cgroups(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name() == "cgroup-base" {
-            let Ok(base) = std::fs::read_to_string(&path) else { continue };
-            let base = Path::new(base.trim());
-            for run in std::fs::read_dir(base).into_iter().flatten().flatten().filter(|run| run.path().is_dir()) {
-                drop(std::fs::remove_dir(run.path()));
-            }
-            drop(std::fs::remove_dir(base));
+            let Ok(bases) = std::fs::read_to_string(&path) else { continue };
+            bases.lines().for_each(|base| cgroup::remove(Path::new(base)));
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroups(&path);
         }

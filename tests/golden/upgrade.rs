@@ -101,7 +101,7 @@ async fn declared_now(left: &Left, resources: Resources) -> Vec<DesiredChange> {
     let settings = StoreSettings {
         roots: vec![root("desired", false), root("tenants", false), root("launched", true)],
         patterns_dir: left.path("patterns"),
-        defaults: Defaults { isolation: IsolationLevel::Namespace, resources },
+        defaults: Defaults { isolation: IsolationLevel::Namespace, resources, unwritten: Vec::new() },
         resync: Duration::from_millis(200),
         state_dir: left.path("state"),
         locks: None,
@@ -150,13 +150,16 @@ async fn s14_other_defaults_restart_nothing() {
     let limits = Resources { cpu_limit_millis: Some(2_000), memory_limit: Some(1 << 30), ..Resources::default() };
     let changes = declared_now(&left, limits.clone()).await;
     let effects = done_about(&left, left.memories(), left.runs(), changes);
-    let mut looked_after = 0;
+    let (mut looked_after, mut limited) = (0, 0);
     for effect in &effects {
         if let Effect::SaveMemory(memory) = effect {
             assert_eq!(memory.instance.content.supervision.resources.memory_limit, limits.memory_limit);
         } else if let Effect::SaveRun(run) = effect {
             looked_after += 1;
             assert_eq!(run.supervision.resources.memory_limit, limits.memory_limit);
+        } else if let Effect::Limit { resources, .. } = effect {
+            limited += 1;
+            assert_eq!(resources.memory_limit, limits.memory_limit);
         } else if let Effect::Prepare(request) = effect {
             // A change of what it may use is one of those that close a circuit, whoever makes it.
             assert_eq!(request.key.as_str(), "ns:tenant-a:crasher");
@@ -164,7 +167,7 @@ async fn s14_other_defaults_restart_nothing() {
             panic!("{effect:?}");
         }
     }
-    assert_eq!(looked_after, 9, "every process that a file declares");
+    assert_eq!((looked_after, limited), (9, 9), "every process that a file declares");
 }
 
 #[test]

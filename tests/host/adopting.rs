@@ -54,7 +54,8 @@ async fn after_a_kill_what_ran_is_adopted_and_what_was_held_is_gone() {
         assert!(record.process.pid == running && lives(running));
         wait_for("the held child to notice", || !lives(held)).await;
         if let Tracking::Cgroup(base) | Tracking::V1Freezer(base) = world.host.tracking() {
-            let groups = std::fs::read_dir(base).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+            let groups =
+                std::fs::read_dir(base.join("shared")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
             assert_eq!(groups.count(), 1, "the cgroup of the held child is left");
         }
         // The same path as for a process of its own, though it is no child of this launcher.

@@ -11,6 +11,7 @@
 mod adopting;
 mod killing;
 mod library;
+mod limits;
 mod plain;
 mod refusing;
 mod spawning;

@@ -4,12 +4,13 @@ use pattern_launcher::act::{
     CgroupChoice, CgroupRung, Host, HostSettings, Loaded, Orphans, Records, Subreaper, Tracking, clock,
 };
 use pattern_launcher::model::{
-    Content, DesiredState, Generation, Instance, Isolation, Key, Origin, PatternName, PatternRevision, Ports,
-    ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
+    Content, DesiredState, Generation, Instance, Isolation, Key, LimitsEffective, Origin, PatternName, PatternRevision,
+    Ports, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
+    Unenforced,
 };
 use pattern_launcher::observed::{Event, RestoredRun};
 use pattern_launcher::plan::{Effect, PrepareRequest};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -34,30 +35,37 @@ pub(crate) struct World {
     _swept: Swept,
     events: mpsc::Receiver<Event>,
     early: VecDeque<Event>,
+    limits: HashMap<RunId, LimitsEffective>,
     next: u128,
 }
 
 /// Leaves the machine as it was, however a test ends.
-struct Swept(Option<PathBuf>);
+struct Swept(PathBuf);
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        let Some(base) = &self.0 else { return };
-        let groups = || std::fs::read_dir(base).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        // All that were ever made for this state folder, in whatever hierarchy.
+        let noted = std::fs::read_to_string(self.0.join("cgroup-base")).unwrap_or_default();
         let deadline = clock::now().after(PATIENCE);
-        while base.exists() && !clock::now().reached(deadline) {
-            for group in groups() {
-                // Each can come too early; it is tried again.
-                for pid in members(&group.path()) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-                drop(std::fs::write(group.path().join("freezer.state"), "THAWED"));
-                drop(std::fs::remove_dir(group.path()));
+        for base in noted.lines().map(Path::new) {
+            while base.exists() && !clock::now().reached(deadline) {
+                sweep(base);
+                std::thread::yield_now();
             }
-            drop(std::fs::remove_dir(base));
-            std::thread::yield_now();
         }
     }
+}
+
+/// Kills and removes what is in a cgroup and below it. Each can come too early; it is tried again.
+fn sweep(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        sweep(&entry.path());
+    }
+    for pid in members(cgroup) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    drop(std::fs::write(cgroup.join("freezer.state"), "THAWED"));
+    drop(std::fs::remove_dir(cgroup));
 }
 
 /// A program of `examples/`, which the build puts beside the daemon.
@@ -81,6 +89,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// The same with these limits.
+    pub(crate) fn limited(self, resources: Resources) -> Self {
+        let mut instance = Instance::clone(&self.instance);
+        instance.content.supervision.resources = resources;
+        Self { key: self.key, instance: Arc::new(instance) }
+    }
+
     /// Runs `executable` with `args` in `folder`.
     pub(crate) fn new(name: &str, folder: &Path, executable: &str, args: &[&str]) -> Self {
         Self::with_config(name, folder, executable, args, BTreeMap::new())
@@ -126,6 +141,7 @@ impl Program {
                 ttl: None,
             },
             origin: Origin { root: "/desired".into(), file: "x.yaml".into(), line: 1, api_managed: false },
+            defaulted: Vec::new(),
         };
         Self { key: instance.key.clone(), instance: Arc::new(instance) }
     }
@@ -170,11 +186,8 @@ impl World {
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();
         let next = u128::from(uuid_part());
-        let swept = Swept(match host.tracking() {
-            Tracking::Cgroup(base) | Tracking::V1Freezer(base) => Some(base.clone()),
-            Tracking::ProcessGroup(_) => None,
-        });
-        Self { host, records, loaded, _swept: swept, events, early: VecDeque::new(), next }
+        let swept = Swept(state.to_owned());
+        Self { host, records, loaded, _swept: swept, events, early: VecDeque::new(), limits: HashMap::new(), next }
     }
 
     /// The same, or `None`, said loudly, where the machine cannot make cgroups.
@@ -196,10 +209,15 @@ impl World {
     }
 
     pub(crate) fn prepare_with(&mut self, program: &Program, ports: Ports) -> RunId {
+        self.prepare_if(program, ports, Unenforced::Report)
+    }
+
+    /// Asks for a child that is not to be started where a limit cannot be enforced, or is all the same.
+    pub(crate) fn prepare_if(&mut self, program: &Program, ports: Ports, unenforced: Unenforced) -> RunId {
         self.next += 1;
         let run = RunId::from_random(self.next);
         let (key, instance) = (program.key.clone(), Arc::clone(&program.instance));
-        self.host.carry_out(Effect::Prepare(PrepareRequest { key, run, instance, ports }));
+        self.host.carry_out(Effect::Prepare(PrepareRequest { key, run, instance, ports, unenforced }));
         run
     }
 
@@ -238,10 +256,29 @@ impl World {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
             let event = next.unwrap_or_else(|_| panic!("no event of {run} came")).unwrap();
+            if let Event::Limited { run, limits, .. } = event {
+                self.limits.insert(run, limits);
+                continue;
+            }
             if run_of(&event) == Some(run) {
                 return event;
             }
             self.early.push_back(event);
+        }
+    }
+
+    /// What is in force of the limits of a run, once it has been told and is as expected.
+    pub(crate) async fn limits(&mut self, run: RunId, expected: impl Fn(&LimitsEffective) -> bool) -> LimitsEffective {
+        loop {
+            if let Some(limits) = self.limits.get(&run).filter(|limits| expected(limits)) {
+                return limits.clone();
+            }
+            let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            let last = self.limits.get(&run);
+            match next.unwrap_or_else(|_| panic!("the limits are not told: {last:?}")).unwrap() {
+                Event::Limited { run, limits, .. } => drop(self.limits.insert(run, limits)),
+                other => self.early.push_back(other),
+            }
         }
     }
 
@@ -304,6 +341,7 @@ pub(crate) fn record(program: &Program, run: RunId, process: &ProcessIdentity) -
 fn run_of(event: &Event) -> Option<RunId> {
     match event {
         Event::Prepared { run, .. }
+        | Event::Limited { run, .. }
         | Event::Started { run, .. }
         | Event::StartFailed { run, .. }
         | Event::PortTaken { run, .. }

@@ -11,21 +11,28 @@ use std::path::{Path, PathBuf};
 pub(crate) struct RunCgroup {
     pub(super) path: PathBuf,
     pub(super) rung: CgroupRung,
+    /// Those by which it is limited besides.
+    pub(super) limits: Vec<PathBuf>,
 }
 
 impl RunCgroup {
     /// One that is there, or was: a folder that is gone is empty.
-    pub(super) const fn found(path: PathBuf, hierarchy: Hierarchy) -> Self {
+    pub(super) const fn found(path: PathBuf, hierarchy: Hierarchy, limits: Vec<PathBuf>) -> Self {
         let rung = match hierarchy {
             Hierarchy::V2 => CgroupRung::KillFile,
-            Hierarchy::Freezer => CgroupRung::V1Freezer,
+            Hierarchy::Freezer | Hierarchy::Limits => CgroupRung::V1Freezer,
         };
-        Self { path, rung }
+        Self { path, rung, limits }
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Those by which it is limited besides, which its main process joins by itself.
+    pub(crate) fn limits(&self) -> &[PathBuf] {
+        &self.limits
     }
 
     /// [`Key::file_name`](crate::model::Key::file_name) of the key it was made for, as far as its name says.
@@ -89,38 +96,62 @@ impl RunCgroup {
         }
     }
 
-    /// Removes it and what is below it; fails while anything is in it.
+    /// Removes it, what is below it, and those beside it; fails while anything is in it.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        for folder in self.folders()?.iter().rev() {
-            match std::fs::remove_dir(folder) {
-                Err(error) if !is_gone(&error) => return Err(error),
-                _ => {}
-            }
+        // What it is tracked by comes last: as long as that is there, the rest is found by it.
+        for folder in self.limits.iter().chain([&self.path]) {
+            remove_whole(folder)?;
         }
         Ok(())
     }
 
+    /// Of those beside it only these were joined; the others are removed.
+    pub(crate) fn keep_limits(&mut self, joined: impl Fn(usize) -> bool) {
+        let all = std::mem::take(&mut self.limits).into_iter().enumerate();
+        let (kept, left): (Vec<_>, Vec<_>) = all.partition(|(number, _)| joined(*number));
+        self.limits = kept.into_iter().map(|(_, folder)| folder).collect();
+        for (_, folder) in left {
+            // It is empty, and is removed with what is empty otherwise.
+            drop(std::fs::remove_dir(folder));
+        }
+    }
+
     /// It and every cgroup below it, parents first.
     pub(super) fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        let mut found = vec![self.path.clone()];
-        let mut next = 0;
-        while let Some(folder) = found.get(next) {
-            match std::fs::read_dir(folder) {
-                Ok(entries) => {
-                    let below: Vec<PathBuf> = entries
-                        .filter_map(io::Result::ok)
-                        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                        .map(|entry| entry.path())
-                        .collect();
-                    found.extend(below);
-                }
-                Err(gone) if is_gone(&gone) => {}
-                Err(error) => return Err(error),
-            }
-            next += 1;
-        }
-        Ok(found)
+        below(&self.path)
     }
+}
+
+fn remove_whole(cgroup: &Path) -> io::Result<()> {
+    for folder in below(cgroup)?.iter().rev() {
+        match std::fs::remove_dir(folder) {
+            Err(error) if !is_gone(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A cgroup and every one below it, parents first.
+fn below(cgroup: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![cgroup.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = found.get(next) {
+        match std::fs::read_dir(folder) {
+            Ok(entries) => {
+                let below: Vec<PathBuf> = entries
+                    .filter_map(io::Result::ok)
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path())
+                    .collect();
+                found.extend(below);
+            }
+            Err(gone) if is_gone(&gone) => {}
+            Err(error) => return Err(error),
+        }
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// What reading a cgroup says that is being removed, or has been.

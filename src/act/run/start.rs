@@ -1,6 +1,6 @@
 //! The beginning of a run: prepare, record, release. Until the record is written its child is held.
 
-use super::{Run, Watched, cgroup_of, look_after, remove_traces};
+use super::{Run, Watched, cgroup_of, limit, look_after, remove_traces};
 use crate::act::cgroup::RunCgroup;
 use crate::act::clock;
 use crate::act::exit::{self, Reaping};
@@ -11,7 +11,7 @@ use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
 use crate::act::tree::{Group, SessionProof, Tree};
 use crate::act::usage::Beginning;
 use crate::error::{Code, Error};
-use crate::model::{ProcessIdentity, RunRecord};
+use crate::model::{LimitsEffective, ProcessIdentity, RunRecord};
 use crate::observed::{Event, Fault};
 use crate::plan::PrepareRequest;
 use rustix::fd::OwnedFd;
@@ -29,12 +29,22 @@ struct Held {
     release: OwnedFd,
     outcome: OwnedFd,
     paths: Paths,
+    limits: LimitsEffective,
 }
 
 /// The whole of a run that begins.
 pub(crate) async fn begin(run: Run, request: PrepareRequest) {
+    let (instance, unenforced) = (Arc::clone(&request.instance), request.unenforced);
     match make(&run, request).await {
         Ok(held) => {
+            // It could not join what was made for it.
+            if let Some(error) = held.limits.refusal(&instance, unenforced) {
+                end(&run, held).await;
+                return fail(&run, error, Fault::Instance).await;
+            }
+            if !held.limits.is_empty() {
+                limit::tell(&run, held.limits.clone()).await;
+            }
             let process = held.watched.identity.clone();
             run.shared.report(Event::Prepared { key: run.key.clone(), run: run.id, process }).await;
             hold(run, held).await;
@@ -52,25 +62,34 @@ async fn fail(run: &Run, error: Error, fault: Fault) {
 
 async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
     let surroundings = Arc::clone(&run.shared.surroundings);
-    let Ready { spawn, cgroup, paths } =
+    let wanted = request.instance.content.supervision.resources.clone();
+    let Ready { spawn, cgroup, mut limits, paths } =
         run.shared.blocking(run.key.namespace(), move || prepare(&surroundings, &request)).await?;
-    let HeldChild { pid, pidfd, release, outcome, in_cgroup } = match run.shared.spawner.spawn(spawn).await {
+    let HeldChild { pid, pidfd, release, outcome, in_cgroup, joined } = match run.shared.spawner.spawn(spawn).await {
         Ok(child) => child,
         Err(failure) => {
             remove(run, cgroup).await;
             return Err(Refusal::Failed(paths.error(&run.key, failure), failure.fault()));
         }
     };
+    let whole = cgroup.as_ref().is_none_or(|cgroup| in_cgroup && joined.count_ones() as usize == cgroup.limits().len());
     let cgroup = match cgroup {
         Some(unused) if !in_cgroup => {
             tracing::warn!(run = %run.id, cgroup = %unused.path().display(), "a process could not be made in its cgroup");
             remove(run, Some(unused)).await;
             None
         }
-        cgroup => cgroup,
+        Some(mut cgroup) => {
+            cgroup.keep_limits(|number| joined & (1 << number) != 0);
+            Some(cgroup)
+        }
+        None => None,
     };
-    watch(run, pid, pidfd, cgroup.clone())
-        .map(|watched| Held { watched, release, outcome, paths: paths.clone() })
+    if !whole {
+        limits = limit::enforce(run, cgroup.clone(), wanted).await;
+    }
+    watch(run, pid, pidfd, cgroup)
+        .map(|watched| Held { watched, release, outcome, paths: paths.clone(), limits })
         .map_err(|cause| {
             // The child exits as its release has been dropped; who it was cannot be said, so it is left to a reaper.
             run.shared.known.abandon(pid);
@@ -98,8 +117,8 @@ async fn hold(run: Run, held: Held) {
     tokio::select! {
         // Cancel-safe: see there.
         orders = run.mailbox.take() => {
-            if let Orders { commit: Some(record), discard: false, kill: false, drop: false, save, signals, sent } = orders {
-                let rest = Orders { save, signals, sent, ..Orders::default() };
+            if let Orders { commit: Some(record), discard: false, kill: false, drop: false, limit, save, signals, sent } = orders {
+                let rest = Orders { limit, save, signals, sent, ..Orders::default() };
                 commit(run, held, record, rest).await;
             } else {
                 end(&run, held).await;
@@ -123,7 +142,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
         end(&run, held).await;
         return fail(&run, error, Fault::Launcher).await;
     }
-    let Held { watched, release, outcome, paths } = held;
+    let Held { watched, release, outcome, paths, limits: _ } = held;
     let released = rustix::io::retry_on_intr(|| rustix::io::write(&release, &[1]));
     drop(release);
     let failure = match released {

@@ -1,6 +1,6 @@
 //! What happens in a child before it becomes another program: system calls only, everything was made ready before.
 
-use super::protocol::{SpawnRequest, Stage};
+use super::protocol::{LIMITS, SpawnRequest, Stage};
 use crate::act::sys::{self, CStrings};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -22,33 +22,47 @@ pub(super) struct Child {
     report: OwnedFd,
 }
 
-/// How a child joins a cgroup that it cannot be made in. It joins by itself: whoever names it by its pid can hit
+/// How a child joins cgroups that it cannot be made in. It joins by itself: whoever names it by its pid can hit
 /// another, should it die in this moment.
 #[derive(Debug)]
 pub(super) struct Join {
-    procs: OwnedFd,
+    /// Each with the number that it is told by.
+    procs: Vec<(u8, OwnedFd)>,
     report: OwnedFd,
 }
 
 impl Join {
-    /// For one child. What is read by the spawner comes first.
-    pub(super) fn new(folder: &OwnedFd) -> Result<(OwnedFd, Self), Errno> {
-        let procs = rustix::fs::openat(folder, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    /// For one child. What is read by the spawner comes first. A cgroup that cannot be joined at all is left out.
+    pub(super) fn new(cgroups: &[(u8, CString)]) -> Result<(OwnedFd, Self), Errno> {
         let (joined, report) = pipe_with(PipeFlags::CLOEXEC)?;
+        let open = |folder: &CString| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let folder = rustix::fs::open(&**folder, flags, Mode::empty())?;
+            rustix::fs::openat(folder, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        };
+        let procs = cgroups.iter().filter_map(|(number, folder)| Some((*number, open(folder).ok()?))).collect();
         Ok((joined, Self { procs, report }))
     }
 
     /// 0 is the process that writes.
     fn join(&self) {
-        if rustix::io::write(&self.procs, b"0").is_ok() {
-            let _ = rustix::io::write(&self.report, &[1]);
+        for (number, procs) in &self.procs {
+            if rustix::io::write(procs, b"0").is_ok() {
+                let _ = rustix::io::write(&self.report, &[*number]);
+            }
         }
     }
 }
 
-/// Whether a child has joined; waits until it has tried. The spawner has no other end of this pipe any more.
-pub(super) fn has_joined(joined: &OwnedFd) -> bool {
-    rustix::io::retry_on_intr(|| rustix::io::read(joined, &mut [0])).is_ok_and(|read| read == 1)
+/// The numbers of the cgroups that a child has joined; waits until it has tried. The spawner has no other end of this
+/// pipe any more, and the child closes its own.
+pub(super) fn joined(report: &OwnedFd) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    let mut some = [0; LIMITS + 1];
+    while let Ok(read @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(report, &mut some)) {
+        numbers.extend(some.iter().take(read));
+    }
+    numbers
 }
 
 impl Child {

@@ -37,6 +37,8 @@ pub(crate) struct HeldChild {
     pub(crate) outcome: OwnedFd,
     /// Whether it is in the cgroup that was asked for.
     pub(crate) in_cgroup: bool,
+    /// Which of the others it is in: a bit for each, from the lowest.
+    pub(crate) joined: u8,
 }
 
 /// Why there is no child, or none that runs.
@@ -181,11 +183,11 @@ impl Connection {
         self.bytes.drain(..REPLY_LEN);
         Some(match reply {
             Reply::Failed { stage, errno } => Err(SpawnFailure { stage, errno: Errno::from_raw_os_error(errno) }),
-            Reply::Made { pid, in_cgroup } => {
+            Reply::Made { pid, in_cgroup, joined } => {
                 self.known.add(pid);
                 let mut take = || self.descriptors.pop_front();
                 if let (Some(pidfd), Some(release), Some(outcome)) = (take(), take(), take()) {
-                    Ok(HeldChild { pid, pidfd, release, outcome, in_cgroup })
+                    Ok(HeldChild { pid, pidfd, release, outcome, in_cgroup, joined })
                 } else {
                     // This process has no descriptors left. The kernel closed those that did not fit, among them an
                     // end that holds the child, which therefore exits.

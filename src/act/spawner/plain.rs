@@ -32,7 +32,7 @@ exec \"$@\" 3<&- 4>&-";
 /// Makes a child, which is then held. Blocks for as long as a spawn takes.
 pub(super) fn spawn(request: SpawnRequest, known: &KnownPids) -> Result<HeldChild, SpawnFailure> {
     let at = |stage| move |errno| SpawnFailure { stage, errno };
-    let SpawnRequest { program, arguments, environment, folder, log, cgroup, open_files } = request;
+    let SpawnRequest { program, arguments, environment, folder, log, cgroup, limits, open_files } = request;
     let place = rustix::fs::open(&*folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     place.map_err(at(Stage::Folder))?;
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Stage::Pipes))?;
@@ -57,9 +57,12 @@ pub(super) fn spawn(request: SpawnRequest, known: &KnownPids) -> Result<HeldChil
         known.abandon(pid);
         at(Stage::HandOver)(errno)
     })?;
-    let in_cgroup = cgroup.is_some_and(|folder| {
-        let procs = Path::new(std::ffi::OsStr::from_bytes(folder.as_bytes())).join("cgroup.procs");
+    // It is a child of this process that nobody has reaped, so its pid is its own.
+    let joins = |folder: &CStr| {
+        let procs = Path::new(std::ffi::OsStr::from_bytes(folder.to_bytes())).join("cgroup.procs");
         std::fs::write(procs, pid.to_string()).is_ok()
-    });
-    Ok(HeldChild { pid, pidfd, release, outcome, in_cgroup })
+    };
+    let joined = limits.iter().enumerate().fold(0, |mask, (number, limit)| mask | (u8::from(joins(limit)) << number));
+    let in_cgroup = cgroup.is_some_and(|folder| joins(&folder));
+    Ok(HeldChild { pid, pidfd, release, outcome, in_cgroup, joined })
 }

@@ -12,6 +12,9 @@ pub(super) const REPLY_LEN: usize = 8;
 /// The descriptors of a reply that made a child: pidfd, write end of the hold, read end of the report.
 pub(super) const REPLY_FDS: usize = 3;
 
+/// The most cgroups that a child joins besides the one that it is made in: one for each controller.
+pub(super) const LIMITS: usize = 3;
+
 /// What a child is made from. No string contains a NUL; all paths are absolute.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SpawnRequest {
@@ -27,6 +30,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) log: CString,
     /// The cgroup to make it in.
     pub(crate) cgroup: Option<CString>,
+    /// Cgroups of other hierarchies that it is to join besides; at most [`LIMITS`].
+    pub(crate) limits: Vec<CString>,
     /// The soft limit of open files it gets, since the launcher raises its own.
     pub(crate) open_files: u64,
 }
@@ -40,6 +45,8 @@ pub(super) enum Reply {
         pid: i32,
         /// Whether it is in the cgroup that was asked for.
         in_cgroup: bool,
+        /// Which of the others it has joined: a bit for each, from the lowest.
+        joined: u8,
     },
     /// There is no child.
     Failed {
@@ -97,7 +104,7 @@ impl SpawnRequest {
         }
         put(&mut out, self.cgroup.as_ref().map_or(b"", |c| c.as_bytes()));
         out.extend(self.open_files.to_le_bytes());
-        for list in [&self.arguments, &self.environment] {
+        for list in [&self.arguments, &self.environment, &self.limits] {
             put_len(&mut out, list.len());
             for text in list {
                 put(&mut out, text.as_bytes());
@@ -115,28 +122,30 @@ impl SpawnRequest {
         let open_files = u64::from_le_bytes(*rest.split_first_chunk().map(|(n, tail)| (rest = tail, n).1)?);
         let arguments = list(&mut rest)?;
         let environment = list(&mut rest)?;
+        let limits = list(&mut rest)?;
         let cgroup = Some(cgroup).filter(|c| !c.is_empty());
-        rest.is_empty().then_some(Self { program, arguments, environment, folder, log, cgroup, open_files })
+        let whole = rest.is_empty() && limits.len() <= LIMITS;
+        whole.then_some(Self { program, arguments, environment, folder, log, cgroup, limits, open_files })
     }
 }
 
 impl Reply {
     /// The reply as it is sent.
     pub(super) fn encode(self) -> [u8; REPLY_LEN] {
-        let (tag, detail, number) = match self {
-            Self::Made { pid, in_cgroup } => (0, u8::from(in_cgroup), pid),
-            Self::Failed { stage, errno } => (1, stage as u8, errno),
+        let (tag, detail, joined, number) = match self {
+            Self::Made { pid, in_cgroup, joined } => (0, u8::from(in_cgroup), joined, pid),
+            Self::Failed { stage, errno } => (1, stage as u8, 0, errno),
         };
         let [a, b, c, d] = number.to_le_bytes();
-        [tag, detail, 0, 0, a, b, c, d]
+        [tag, detail, joined, 0, a, b, c, d]
     }
 
     /// Reads a reply.
     pub(super) const fn decode(bytes: [u8; REPLY_LEN]) -> Self {
-        let [tag, detail, _, _, a, b, c, d] = bytes;
+        let [tag, detail, joined, _, a, b, c, d] = bytes;
         let number = i32::from_le_bytes([a, b, c, d]);
         if tag == 0 {
-            Self::Made { pid: number, in_cgroup: detail != 0 }
+            Self::Made { pid: number, in_cgroup: detail != 0, joined }
         } else {
             Self::Failed { stage: Stage::from_u8(detail), errno: number }
         }
@@ -189,6 +198,7 @@ mod tests {
                 folder: c("/"),
                 log: c("/dev/null"),
                 cgroup,
+                limits: vec![c("/sys/fs/cgroup/memory/x")],
                 open_files: 1024,
             };
             assert_eq!(SpawnRequest::decode(&request.encode()[4..]), Some(request));
@@ -198,8 +208,8 @@ mod tests {
     #[test]
     fn a_reply_reads_back() {
         for reply in [
-            Reply::Made { pid: 4_194_303, in_cgroup: true },
-            Reply::Made { pid: 2, in_cgroup: false },
+            Reply::Made { pid: 4_194_303, in_cgroup: true, joined: 0b101 },
+            Reply::Made { pid: 2, in_cgroup: false, joined: 0 },
             Reply::Failed { stage: Stage::Clone, errno: 11 },
         ] {
             assert_eq!(Reply::decode(reply.encode()), reply);

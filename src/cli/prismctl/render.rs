@@ -6,8 +6,10 @@ use super::table::{Cell, Column, Narrow, Tone, column, numbers, table};
 use super::text::{escaped, lasting, yes};
 use super::views::{isolation, state};
 use crate::api::proto::{
-    Difference, Event, ExplainResponse, HealthResponse, Manifest, PatternInfo, PlannedAction, ProcessState, Slot,
+    Difference, Event, ExplainResponse, HealthResponse, LimitsEffective, Manifest, PatternInfo, PlannedAction,
+    ProcessState, Slot,
 };
+use crate::model::Limit;
 use crate::plan::Reason;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -166,6 +168,7 @@ pub(super) fn process(process: &PatternInfo) -> String {
     };
     facts.add("GENERATION", generation);
     facts.add("RUN", &process.run_id);
+    facts.add("LIMITS", process.limits_effective.as_ref().map(limits).unwrap_or_default());
     facts.add("DECLARED", declared(process));
     facts.add("ASKED BY", &process.asked_by);
     if let Some(suspension) = &process.suspension {
@@ -185,6 +188,22 @@ pub(super) fn process(process: &PatternInfo) -> String {
         facts.add_error(&escaped(&condition.kind), &condition.message);
     }
     facts.text()
+}
+
+/// What is in force, as a manifest would say it.
+fn limits(limits: &LimitsEffective) -> String {
+    let values = [
+        (Limit::CpuLimit, limits.cpu_limit_millis),
+        (Limit::CpuRequest, limits.cpu_request_millis),
+        (Limit::MemoryLimit, limits.memory_limit_bytes),
+        (Limit::MemoryRequest, limits.memory_request_bytes),
+        (Limit::PidsLimit, limits.pids_limit),
+    ];
+    let words = values.into_iter().filter_map(|(limit, value)| {
+        let value = u64::try_from(value?).ok()?;
+        Some(format!("{limit} {}", limit.amount(value)))
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn declared(process: &PatternInfo) -> String {

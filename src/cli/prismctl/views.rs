@@ -82,6 +82,40 @@ pub(super) struct Process<'a> {
     conditions: Vec<Condition<'a>>,
     grpc_port: i32,
     health_port: i32,
+    limits_effective: Option<Limits<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits<'a> {
+    cpu_limit_millis: Option<i64>,
+    memory_limit_bytes: Option<i64>,
+    pids_limit: Option<i64>,
+    cpu_request_millis: Option<i64>,
+    memory_request_bytes: Option<i64>,
+    not_enforced: Vec<NotEnforced<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NotEnforced<'a> {
+    limit: &'a str,
+    wanted: i64,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a proto::LimitsEffective> for Limits<'a> {
+    fn from(limits: &'a proto::LimitsEffective) -> Self {
+        let missing = limits.not_enforced.iter();
+        Self {
+            cpu_limit_millis: limits.cpu_limit_millis,
+            memory_limit_bytes: limits.memory_limit_bytes,
+            pids_limit: limits.pids_limit,
+            cpu_request_millis: limits.cpu_request_millis,
+            memory_request_bytes: limits.memory_request_bytes,
+            not_enforced: missing
+                .map(|missing| NotEnforced { limit: &missing.limit, wanted: missing.wanted, reason: &missing.reason })
+                .collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -133,6 +167,7 @@ impl<'a> From<&'a proto::PatternInfo> for Process<'a> {
             conditions: conditions.map(|c| Condition { kind: &c.kind, message: &c.message }).collect(),
             grpc_port: process.grpc_port,
             health_port: process.health_port,
+            limits_effective: process.limits_effective.as_ref().map(Limits::from),
         }
     }
 }

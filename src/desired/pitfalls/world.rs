@@ -37,7 +37,7 @@ pub(super) struct World {
 }
 
 pub(in crate::desired) fn defaults() -> Defaults {
-    Defaults { isolation: IsolationLevel::Namespace, resources: Resources::default() }
+    Defaults { isolation: IsolationLevel::Namespace, resources: Resources::default(), unwritten: Vec::new() }
 }
 
 /// A patterns directory with the patterns `p` and `q`.

@@ -9,7 +9,7 @@ fn manifest(more: &str) -> Manifest {
 }
 
 fn defaults() -> Defaults {
-    Defaults { isolation: IsolationLevel::Namespace, resources: Resources::default() }
+    Defaults { isolation: IsolationLevel::Namespace, resources: Resources::default(), unwritten: Vec::new() }
 }
 
 fn resolve_with(manifest: &Manifest, defaults: &Defaults, text: &str) -> Result<Instance> {

@@ -54,6 +54,7 @@ impl Patterns for AnyPattern {
                 ttl: None,
             },
             origin,
+            defaulted: Vec::new(),
         };
         Ok((instance, None))
     }

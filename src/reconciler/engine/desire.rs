@@ -151,12 +151,18 @@ impl Engine {
             return;
         }
         let check_changed = run.record.supervision.healthcheck != content.supervision.healthcheck;
+        let resources = &content.supervision.resources;
+        let limits_changed = run.record.supervision.resources != *resources;
+        let limited = Effect::Limit { key: key.clone(), run: run.record.run, resources: resources.clone() };
         run.record.supervision = content.supervision.clone();
         run.record.generation = memory.generation;
         if let Some(stop) = &mut run.record.stop {
             stop.deadline = stop.deadline.earlier(stop.since.after(content.supervision.grace_period));
         }
         self.effects.push(Effect::SaveRun(Box::new(run.record.clone())));
+        if limits_changed {
+            self.effects.push(limited);
+        }
         if check_changed && run.record.stop.is_none() {
             run.health = run.health.asked_otherwise(content.supervision.healthcheck.as_ref(), now);
             self.probe(key);

@@ -44,7 +44,8 @@ impl Engine {
             since: now,
             stage: Stage::Preparing,
         });
-        self.effects.push(Effect::Prepare(PrepareRequest { key: key.clone(), run, instance, ports }));
+        let unenforced = self.policy.unenforced;
+        self.effects.push(Effect::Prepare(PrepareRequest { key: key.clone(), run, instance, ports, unenforced }));
         self.dirty.insert(key.clone());
     }
 
@@ -248,6 +249,7 @@ impl Engine {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.observed.phase = Phase::Idle;
             entry.stuck = None;
+            entry.limits = None;
             entry.doomed = None;
             if entry.observed.blocked.is_none() {
                 entry.observed.blocked = blockage(&self.blocked, key);

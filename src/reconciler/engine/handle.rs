@@ -2,7 +2,10 @@
 
 use super::{Claim, Dice, Engine};
 use crate::error::{Code, Error};
-use crate::model::{Circuit, ExitReason, Finished, Key, Memory, Moment, RestartPolicy, Rollout, RunId, RunRecord};
+use crate::model::{
+    Circuit, ExitReason, Finished, Key, LimitsEffective, Memory, Moment, OomKill, RestartPolicy, Rollout, RunId,
+    RunRecord,
+};
 use crate::observed::{Ending, Event, Fault, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
 use crate::plan::decide::drift;
 use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason, StopCause};
@@ -19,6 +22,7 @@ impl Engine {
                 self.on_prepared(&key, run, process);
                 self.touch(&key, mark);
             }
+            Event::Limited { key, run, limits } => self.on_limited(&key, run, limits),
             Event::Started { key, run } => {
                 self.on_started(&key, run, now, dice);
                 self.touch(&key, mark);
@@ -31,8 +35,8 @@ impl Engine {
                 self.on_port_taken(&key, run, port, holder, now, dice);
                 self.touch(&key, mark);
             }
-            Event::Exited { key, run, exit, tree_gone } => {
-                self.on_exited(&key, run, exit, now, dice);
+            Event::Exited { key, run, exit, oom, tree_gone } => {
+                self.on_exited(&key, run, exit, oom, now, dice);
                 if tree_gone {
                     self.on_tree_gone(&key, run);
                 }
@@ -113,6 +117,20 @@ impl Engine {
             }
             Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => self.effects.push(discard),
         }
+    }
+
+    fn on_limited(&mut self, key: &Key, run: RunId, limits: LimitsEffective) {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.observed.run() == Some(run)) else { return };
+        let told = Some((run, limits));
+        if entry.limits == told {
+            return;
+        }
+        entry.limits = told;
+        if let Some((_, limits)) = entry.limits.as_ref().filter(|(_, limits)| !limits.not_enforced.is_empty()) {
+            let missing = limits.missing_in_words();
+            self.note(NoteLevel::Warn, key, Some(run), "limits not enforced", missing);
+        }
+        self.changed.insert(key.clone());
     }
 
     fn on_started(&mut self, key: &Key, run: RunId, now: Moment, dice: &mut dyn Dice) {
@@ -196,7 +214,14 @@ impl Engine {
                 entry.observed.memory.ports = Some(ports);
                 entry.memory_changed = true;
                 let instance = Arc::clone(&start.instance);
-                self.effects.push(Effect::Prepare(PrepareRequest { key: key.clone(), run, instance, ports }));
+                let unenforced = self.policy.unenforced;
+                self.effects.push(Effect::Prepare(PrepareRequest {
+                    key: key.clone(),
+                    run,
+                    instance,
+                    ports,
+                    unenforced,
+                }));
                 let holder =
                     holder.map_or_else(|| "a process that cannot be told".to_owned(), |pid| format!("pid {pid}"));
                 let reason = match port {
@@ -211,7 +236,15 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_exited(&mut self, key: &Key, run: RunId, exit: ExitReason, now: Moment, dice: &mut dyn Dice) {
+    pub(super) fn on_exited(
+        &mut self,
+        key: &Key,
+        run: RunId,
+        exit: ExitReason,
+        oom: Option<OomKill>,
+        now: Moment,
+        dice: &mut dyn Dice,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Phase::Running(running) = &entry.observed.phase else { return };
         if running.record.run != run {
@@ -236,16 +269,29 @@ impl Engine {
         if requested || counted || !executed || drifted.is_some() {
             self.note(NoteLevel::Info, key, Some(run), "process ended", exit.to_string());
         } else {
-            self.on_unrequested_exit(key, exit, pid, now, dice);
+            self.on_unrequested_exit(key, exit, oom, pid, now, dice);
         }
     }
 
-    fn on_unrequested_exit(&mut self, key: &Key, exit: ExitReason, pid: i32, now: Moment, dice: &mut dyn Dice) {
+    fn on_unrequested_exit(
+        &mut self,
+        key: &Key,
+        exit: ExitReason,
+        oom: Option<OomKill>,
+        pid: i32,
+        now: Moment,
+        dice: &mut dyn Dice,
+    ) {
         let Some(entry) = self.entries.get(key) else { return };
-        let restart = entry.observed.memory.instance.content.supervision.restart;
-        let error = Error::new(Code::ProcessCrashed, format!("'{key}' ended with {exit}, which nobody asked for"))
-            .with("pid", pid)
-            .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key)));
+        let instance = &entry.observed.memory.instance;
+        let restart = instance.content.supervision.restart;
+        let error = match oom {
+            // However its main process ended: it is what became of the whole.
+            Some(oom) => oom.error(key, pid, instance),
+            None => Error::new(Code::ProcessCrashed, format!("'{key}' ended with {exit}, which nobody asked for"))
+                .with("pid", pid)
+                .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key))),
+        };
         if fold::accepts(restart, exit) {
             let clean = exit == ExitReason::Code(0);
             debug_assert!(clean || restart == RestartPolicy::Never);

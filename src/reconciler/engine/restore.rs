@@ -28,11 +28,11 @@ impl Engine {
         for run in alive.into_iter().chain(ended) {
             match run {
                 RestoredRun::Alive(record) => self.adopt(record, now),
-                RestoredRun::Ended { record, exit, tree_gone } => {
+                RestoredRun::Ended { record, exit, oom, tree_gone } => {
                     let (key, run) = (record.key.clone(), record.run);
                     let mark = self.effects.len();
                     if self.place(record, now) {
-                        self.on_exited(&key, run, exit, now, dice);
+                        self.on_exited(&key, run, exit, oom, now, dice);
                         if tree_gone {
                             self.on_tree_gone(&key, run);
                         }
@@ -120,6 +120,7 @@ fn unclaimed(record: &RunRecord) -> Memory {
             ttl: None,
         },
         origin: Origin { root: PathBuf::new(), file: PathBuf::new(), line: 0, api_managed: false },
+        defaulted: Vec::new(),
     };
     let mut memory = Memory::new(Arc::new(instance));
     memory.generation = record.generation;

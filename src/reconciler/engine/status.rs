@@ -2,7 +2,7 @@
 
 use super::{Claim, Engine, Entry};
 use crate::model::{
-    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, Memory, Moment, Ports, ProcessState,
+    Circuit, Condition, DesiredState, Generation, Key, KeyStatus, LimitsEffective, Memory, Moment, Ports, ProcessState,
     SuspensionStatus, VerdictStatus,
 };
 use crate::observed::{Phase, RunView};
@@ -33,6 +33,7 @@ impl Engine {
             started_at_boot_seconds: run.as_ref().map(|run| run.started.since_boot.as_secs_f64()),
             ports,
             address: ports.map(|ports| format!("127.0.0.1:{}", ports.grpc)),
+            limits_effective: limits(entry).cloned(),
             tracking: run.as_ref().and_then(|run| run.tracking).map(str::to_owned),
             generation: memory.generation,
             observed_generation: observed_generation(entry, run.as_ref()),
@@ -92,6 +93,9 @@ impl Engine {
         {
             add("RolloutBlocked", format!("the replacement of {other} fails: {error}"));
         }
+        if let Some(limits) = limits(entry).filter(|limits| !limits.not_enforced.is_empty()) {
+            add("LimitsNotEnforced", limits.missing_in_words());
+        }
         if let reason @ Reason::HeldByPattern(_) = &entry.verdict.reason {
             add("HealthRestartHeld", reason.to_string());
         }
@@ -100,6 +104,12 @@ impl Engine {
         }
         all
     }
+}
+
+/// Which limits of what lives are in force.
+fn limits(entry: &Entry) -> Option<&LimitsEffective> {
+    let lives = entry.observed.run();
+    entry.limits.as_ref().filter(|(run, limits)| lives == Some(*run) && !limits.is_empty()).map(|(_, limits)| limits)
 }
 
 /// Whether nothing of it should run, by its file or by request.

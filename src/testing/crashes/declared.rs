@@ -1,4 +1,4 @@
-//! What files do: a start, a crash, changes of a pattern and of an instance, a file that is moved, and the withdrawal of a
+//! What files do: a start, a crash, changes of a pattern and of an instance, a file that is moved and another limit, and the withdrawal of a
 //! tree that leaks.
 
 use super::{Scenario, Settings, Step, World};
@@ -45,6 +45,7 @@ fn steps() -> Vec<Step> {
             world.withdraw(&instance("p", "leaky", 1, 1).key);
             let mut moved = steady();
             moved.origin.file = "moved.yaml".into();
+            moved.content.supervision.resources.memory_limit = Some(1 << 30);
             world.declare(Arc::new(moved));
         }),
         Step::Pass(Duration::from_secs(40)),

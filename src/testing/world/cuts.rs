@@ -4,7 +4,7 @@ use super::World;
 use crate::plan::Effect;
 
 /// The kinds of effects.
-pub(in crate::testing) const EFFECT_KINDS: [&str; 15] = [
+pub(in crate::testing) const EFFECT_KINDS: [&str; 16] = [
     "SaveMemory",
     "DropMemory",
     "Prepare",
@@ -19,6 +19,7 @@ pub(in crate::testing) const EFFECT_KINDS: [&str; 15] = [
     "Expire",
     "Abandon",
     "Failed",
+    "Limit",
     "Note",
 ];
 
@@ -40,7 +41,8 @@ const fn place(effect: &Effect) -> usize {
         Effect::Expire { .. } => 11,
         Effect::Abandon { .. } => 12,
         Effect::Failed { .. } => 13,
-        Effect::Note(_) => 14,
+        Effect::Limit { .. } => 14,
+        Effect::Note(_) => 15,
     }
 }
 
@@ -54,6 +56,7 @@ const fn lasts(effect: &Effect) -> bool {
         | Effect::DropRun { .. }
         | Effect::Signal { .. }
         | Effect::KillTree { .. }
+        | Effect::Limit { .. }
         | Effect::Expire { .. }
         | Effect::Abandon { .. } => true,
         Effect::Prepare(_)

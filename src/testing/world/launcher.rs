@@ -50,12 +50,18 @@ impl World {
         let process = self.processes.get(&record.process.pid).map(|(_, process)| process);
         match process.filter(|process| process.identity == record.process) {
             Some(process) if process.main_lives => RestoredRun::Alive(record.clone()),
-            Some(process) => {
-                RestoredRun::Ended { record: record.clone(), exit: process.exit, tree_gone: !process.children_live }
-            }
-            None => {
-                RestoredRun::Ended { record: record.clone(), exit: crate::model::ExitReason::Unknown, tree_gone: true }
-            }
+            Some(process) => RestoredRun::Ended {
+                record: record.clone(),
+                exit: process.exit,
+                oom: None,
+                tree_gone: !process.children_live,
+            },
+            None => RestoredRun::Ended {
+                record: record.clone(),
+                exit: crate::model::ExitReason::Unknown,
+                oom: None,
+                tree_gone: true,
+            },
         }
     }
 
@@ -148,7 +154,7 @@ impl World {
                 self.judge_expiry(&key);
                 self.expire(key);
             }
-            Effect::Failed { .. } => {}
+            Effect::Failed { .. } | Effect::Limit { .. } => {}
             Effect::Abandon { file_name, except } => self.abandon(&file_name, except),
             Effect::Note(note) => {
                 self.tell(format_args!("{} {}: {}", note.key, note.message, note.reason));

@@ -109,7 +109,7 @@ impl World {
     }
 
     pub(super) fn prepare(&mut self, request: PrepareRequest) {
-        let PrepareRequest { key, run, instance, ports } = request;
+        let PrepareRequest { key, run, instance, ports, unenforced: _ } = request;
         let after = self.chance.up_to_millis(3);
         let taken = [(PortKind::Grpc, ports.grpc), (PortKind::Health, ports.health)];
         if let Some((port, _)) = taken.into_iter().find(|(_, port)| self.strangers.contains(port)) {
@@ -236,7 +236,7 @@ impl World {
         self.deliver(
             Duration::from_micros(150),
             if main_lived {
-                Event::Exited { key, run, exit: ExitReason::Signal(9), tree_gone: true }
+                Event::Exited { key, run, exit: ExitReason::Signal(9), oom: None, tree_gone: true }
             } else {
                 Event::TreeGone { key, run }
             },
@@ -257,7 +257,8 @@ impl World {
         } else {
             self.oracle.on_fall(key, run, process.seen, self.now);
         }
-        let event = Event::Exited { key: key.clone(), run, exit: process.exit, tree_gone: !process.children_live };
+        let event =
+            Event::Exited { key: key.clone(), run, exit: process.exit, oom: None, tree_gone: !process.children_live };
         let (key, exit) = (key.clone(), process.exit);
         self.tell(format_args!("{key} ends with {exit}"));
         self.deliver(Duration::from_micros(120), event);

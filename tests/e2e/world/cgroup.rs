@@ -45,7 +45,7 @@ impl Drop for Cgroup {
 }
 
 /// Removes a cgroup and those below it, as far as they are empty.
-fn remove(cgroup: &Path) {
+pub(crate) fn remove(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove(&entry.path());

@@ -88,7 +88,7 @@ impl Bench {
     }
 
     pub(super) fn exits(&mut self, key: &Key, run: RunId, exit: ExitReason) {
-        self.event(Event::Exited { key: key.clone(), run, exit, tree_gone: true });
+        self.event(Event::Exited { key: key.clone(), run, exit, oom: None, tree_gone: true });
     }
 
     pub(super) fn status(&self, key: &Key) -> KeyStatus {
