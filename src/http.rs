@@ -181,6 +181,7 @@ where
     let mut spare = Spare::open();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        spare.renew();
         match next().await {
             Ok(stream) => {
                 let desk = Arc::clone(&desk);
@@ -195,7 +196,6 @@ where
                 if let Ok(Ok(stream)) = tokio::time::timeout(PAUSE, next()).await {
                     connection(limits, stream, Arc::clone(&desk)).await;
                 }
-                spare = Spare::open();
             }
             // The client went away, or no file descriptor is left: neither gets better by asking again at once.
             Err(_) => tokio::time::sleep(PAUSE).await,
@@ -209,6 +209,13 @@ struct Spare(Option<File>);
 impl Spare {
     fn open() -> Self {
         Self(File::open("/dev/null").ok())
+    }
+
+    /// Takes another one where somebody else was given it.
+    fn renew(&mut self) {
+        if self.0.is_none() {
+            *self = Self::open();
+        }
     }
 
     fn is_needed(&self, error: &std::io::Error) -> bool {
