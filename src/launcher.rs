@@ -156,7 +156,8 @@ impl Launcher {
         let doors = http.door().into_iter().chain(listeners.door()).collect();
         let http = Http::serve(http, &vitals, &config.http_hosts);
         let (event_sender, events) = mpsc::channel(EVENTS);
-        let host = Host::start(host_settings(&config, &role, &metrics), Arc::clone(&records), event_sender)?;
+        let mut host = Host::start(host_settings(&config, &role, &metrics), Arc::clone(&records), event_sender)?;
+        roots::hold_cgroups(&mut host).await?;
         tell_tracking(host.tracking());
         let (delivery_sender, desired) = mpsc::channel(CHANGES);
         let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();

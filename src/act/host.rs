@@ -4,6 +4,7 @@ use super::adopt::{Found, Verifier};
 use super::cgroup::{Base, CgroupRung, Hierarchy, Process, tidy};
 use super::clock;
 use super::known::KnownPids;
+use super::lock::lock_cgroups;
 use super::mailbox::Orders;
 use super::orphans::watch;
 use super::prepare::Surroundings;
@@ -24,7 +25,7 @@ use crate::plan::{Effect, Note, NoteLevel};
 use crate::probe::Prober;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -127,6 +128,8 @@ pub struct Host {
     tracking: Tracking,
     state_dir: PathBuf,
     orphans: Orphans,
+    /// Keeps others away from our cgroups.
+    cgroups: Option<File>,
 }
 
 impl Host {
@@ -185,7 +188,19 @@ impl Host {
         }
         let looking = watch(Arc::clone(&shared), state_dir.clone(), orphans, orphan_interval);
         drop(shared.tasks.spawn(looking));
-        Ok(Self { shared, prober, tracking, state_dir, orphans })
+        Ok(Self { shared, prober, tracking, state_dir, orphans, cgroups: None })
+    }
+
+    /// Keeps other launchers with this state folder away from its cgroups; before [`Host::restore`], which ends what is in
+    /// them without a record. The lock of the state folder does the same, and may be gone with the folder.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING` with the pid of the holder; `INVALID_CONFIGURATION` when that is this program.
+    pub fn hold_cgroups(&mut self) -> Result<()> {
+        if let Some(base) = &self.shared.surroundings.cgroups {
+            self.cgroups = lock_cgroups(base.path())?;
+        }
+        Ok(())
     }
 
     /// Verifies what the last launcher left, watches what lives, and ends what is in our cgroups without a record.

@@ -47,6 +47,24 @@ fn say_who(file: &File) -> io::Result<()> {
     file.set_len(if written.is_ok() { text.len() as u64 } else { 0 }).and(written)
 }
 
+/// Locks the folder that the cgroups of a state folder are made in. Its name hangs on the path of the state folder and not
+/// on what lies there, so it keeps a second launcher out also while the lock of the state folder is gone with the folder.
+/// `None` where such folders cannot be locked.
+pub(super) fn lock_cgroups(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => {
+            let pid = holder(&file);
+            Err(held("cgroup of the state folder", "cgroup", folder, pid))
+        }
+        Err(errno) => {
+            tracing::debug!(cgroup = %folder.display(), %errno, "cgroups cannot be locked here");
+            Ok(None)
+        }
+    }
+}
+
 /// Locks the folders of desired roots.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RootLocks;

@@ -24,21 +24,25 @@ pub(super) async fn watch(shared: Arc<Shared>, state_dir: PathBuf, mode: Orphans
         tokio::select! {
             // Cancel-safe: a sleep.
             () = tokio::time::sleep(every) => {}
+            // Cancel-safe: see there.
+            () = shared.records.strays_wanted() => {}
             // Cancel-safe: a token.
             () = shared.leave.cancelled() => return,
         }
         let found = look(&shared, &state_dir).await;
         let left = tokio::select! {
-            left = mode.deal(found) => left.into_iter().map(|(cgroup, _)| cgroup).collect::<Vec<_>>(),
+            left = mode.deal(found) => left,
             // What has been signalled ends; the rest is found by the next launcher.
             () = shared.leave.cancelled() => return,
         };
-        if left != known {
-            for cgroup in left.iter().filter(|cgroup| !known.contains(cgroup)) {
+        let cgroups: Vec<RunCgroup> = left.iter().map(|(cgroup, _)| cgroup.clone()).collect();
+        if cgroups != known {
+            for cgroup in cgroups.iter().filter(|cgroup| !known.contains(cgroup)) {
                 tell(cgroup);
             }
-            shared.report(Event::Orphans { count: left.len() }).await;
-            known = left;
+            let left = left.into_iter().map(|(cgroup, error)| (cgroup.key_file_name(), error)).collect();
+            shared.report(Event::Orphans { left }).await;
+            known = cgroups;
         }
         told = look_for_records(&shared, &state_dir, told).await;
     }

@@ -35,7 +35,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use writer::Writer;
 
 /// The name of the log of memories in the state folder.
@@ -55,6 +55,7 @@ pub struct Records {
     runs: RunFiles,
     events: Arc<EventLog>,
     audit: Arc<AuditLog>,
+    strays: Notify,
     _writer: Writer,
 }
 
@@ -115,7 +116,10 @@ impl Records {
         loaded.events = earlier;
         let audit = Arc::new(AuditLog::open(held).map_err(no_thread)?);
         let folder = Arc::clone(held);
-        Ok((Self { folder, queue, runs, events: Arc::new(events), audit, _writer: writer }, loaded))
+        Ok((
+            Self { folder, queue, runs, events: Arc::new(events), audit, strays: Notify::new(), _writer: writer },
+            loaded,
+        ))
     }
 
     /// Remembers this about its key, soon: never blocks on the disk, never fails.
@@ -178,6 +182,16 @@ impl Records {
     /// `STORE_UNAVAILABLE` when that cannot be said.
     pub(crate) fn stray_runs(&self) -> Result<Vec<Stray>> {
         self.runs.strays()
+    }
+
+    /// Has whoever looks for such records every minute look now: another folder is there.
+    pub fn look_for_strays(&self) {
+        self.strays.notify_one();
+    }
+
+    /// Waits until somebody wants them to be looked for. Cancel-safe.
+    pub(crate) async fn strays_wanted(&self) {
+        self.strays.notified().await;
     }
 
     /// Whether what is remembered is in the file that the next launcher would read. Where it is not, the thread that

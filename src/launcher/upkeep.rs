@@ -216,6 +216,7 @@ async fn watch(upkeep: Arc<Upkeep>, store: StoreHandle) {
         if now != incidents {
             incidents = now;
             store.poke();
+            upkeep.records.look_for_strays();
         }
     }
 }

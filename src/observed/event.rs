@@ -89,10 +89,10 @@ pub enum Event {
         /// What lives.
         error: Error,
     },
-    /// So many cgroups of ours have processes in them that no run accounts for; said when that changes.
+    /// These cgroups of ours have processes in them that no run accounts for; said when that changes.
     Orphans {
-        /// How many.
-        count: usize,
+        /// For each [`Key::file_name`] of the key it was made for, and why nothing may be started beside it.
+        left: Vec<(String, Error)>,
     },
     /// A probe of a run was carried out, or could not be.
     Probed {

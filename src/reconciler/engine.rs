@@ -9,6 +9,7 @@
 
 mod admit;
 mod ask;
+mod blocked;
 mod desire;
 mod enact;
 mod handle;
@@ -21,6 +22,7 @@ use crate::model::{Condition, Difference, Key, LimitsEffective, Moment, Policy, 
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
 use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
+use blocked::Blocked;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,8 +48,7 @@ pub struct Engine {
     ledger: Ledger,
     ports: PortTable,
     standings: BTreeMap<String, PatternStanding>,
-    /// Records that cannot be verified, by [`Key::file_name`].
-    blocked: BTreeMap<String, Error>,
+    blocked: Blocked,
     attempted: bool,
     complete: bool,
     shutdown: Option<Pace>,
@@ -130,7 +131,7 @@ impl Engine {
             ledger: Ledger::default(),
             ports,
             standings: BTreeMap::new(),
-            blocked: BTreeMap::new(),
+            blocked: Blocked::default(),
             attempted: false,
             complete: false,
             shutdown: None,

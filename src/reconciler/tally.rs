@@ -40,7 +40,7 @@ impl Tally {
                     self.cold.remove(key);
                 }
             }
-            Event::Orphans { count } => self.metrics.orphaned(*count),
+            Event::Orphans { left } => self.metrics.orphaned(left.len()),
             Event::Probed { key, outcome, .. } => self.metrics.probed(key, outcome),
             Event::Desired(_)
             | Event::Prepared { .. }

@@ -287,7 +287,7 @@ impl World {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
             match next.expect("no orphans were told of").unwrap() {
-                Event::Orphans { count } => return count,
+                Event::Orphans { left } => return left.len(),
                 other => self.early.push_back(other),
             }
         }

@@ -126,16 +126,17 @@ impl MemoryLog {
 
     /// Writes a group of changes with one write and one sync. When it fails, nothing of the group counts.
     pub(super) fn append<'a>(&mut self, ops: impl Iterator<Item = &'a Op>) -> io::Result<()> {
+        // Before it is said where the lines will stand: a log that is made anew is shorter.
+        if self.suspect || self.is_displaced() {
+            self.suspect = true;
+            self.repair()?;
+        }
         let mut bytes = Vec::new();
         let mut lines = Vec::new();
         for op in ops {
             let begin = bytes.len();
             frame::encode(op, &mut bytes)?;
             lines.push((op, Extent { at: self.length + begin as u64, length: (bytes.len() - begin) as u64 }));
-        }
-        if self.suspect || self.is_displaced() {
-            self.suspect = true;
-            self.repair()?;
         }
         if lines.is_empty() {
             return Ok(());

@@ -149,7 +149,7 @@ impl Engine {
     fn ask_abandon(&mut self, key: &Key, by: &Caller) -> Result<Option<RunId>> {
         let file_name = key.file_name();
         let lives = self.entries.get(key).and_then(|entry| entry.observed.phase.view());
-        let Some(error) = self.blocked.remove(&file_name) else {
+        let Some(error) = self.blocked.give_up(&file_name) else {
             return Err(match (lives, self.entries.contains_key(key)) {
                 (Some(view), _) => verified(key, view.pid),
                 (None, true) => nothing_to_abandon(key),

@@ -1,6 +1,5 @@
 //! What a change of the desired set does to the books of the engine.
 
-use super::refusal::blockage;
 use super::{Claim, Dice, Engine, Entry};
 use crate::model::{Instance, Key, Memory, Moment};
 use crate::observed::event::DesiredChange;
@@ -55,7 +54,7 @@ impl Engine {
             // For its ttl, which begins now.
             fold::declare(&mut memory, instance, now);
             let mut observed = Observed::idle(memory);
-            observed.blocked = blockage(&self.blocked, &key);
+            observed.blocked = self.blocked.blockage(&key);
             let mut entry = Entry::new(observed, Claim::Declared);
             entry.memory_changed = true;
             self.entries.insert(key, entry);

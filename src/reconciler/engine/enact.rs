@@ -1,6 +1,5 @@
 //! What the engine does about a decision: it changes its own books and asks for effects.
 
-use super::refusal::blockage;
 use super::{Claim, Engine, Pace};
 use crate::error::{Code, Error};
 use crate::model::{Caller, Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
@@ -252,7 +251,7 @@ impl Engine {
             entry.limits = None;
             entry.doomed = None;
             if entry.observed.blocked.is_none() {
-                entry.observed.blocked = blockage(&self.blocked, key);
+                entry.observed.blocked = self.blocked.blockage(key);
             }
             if entry.claim == Claim::Unclaimed && self.complete {
                 entry.claim = Claim::Withdrawn;

@@ -53,9 +53,28 @@ impl Engine {
                 }
                 self.touch(&key, mark);
             }
-            // It is nobody's of whom anything is known here.
-            Event::Orphans { .. } => {}
+            Event::Orphans { left } => self.on_orphans(left),
             Event::Probed { key, run, outcome } => self.on_probed(&key, run, outcome, now),
+        }
+    }
+
+    /// Nothing is started beside a process that no run accounts for: its key waits until it is gone.
+    fn on_orphans(&mut self, left: Vec<(String, Error)>) {
+        let changed = self.blocked.by_orphans(left);
+        if changed.is_empty() {
+            return;
+        }
+        let keys: Vec<Key> = self.entries.keys().filter(|key| changed.contains(&key.file_name())).cloned().collect();
+        for key in keys {
+            let blockage = self.blocked.blockage(&key);
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| matches!(entry.observed.phase, Phase::Idle))
+            else {
+                // What runs goes on; its end takes the blockage in.
+                continue;
+            };
+            entry.observed.blocked = blockage;
+            self.changed.insert(key.clone());
+            self.dirty.insert(key);
         }
     }
 

@@ -4,18 +4,6 @@ use super::Engine;
 use crate::error::{Code, Error};
 use crate::model::{Circuit, DesiredState, Key, Memory, Moment, Suspension};
 use crate::observed::ask::not_declared;
-use std::collections::BTreeMap;
-
-/// Why nothing may be started beside what a record of the key names; says how the key is freed.
-pub(super) fn blockage(blocked: &BTreeMap<String, Error>, key: &Key) -> Option<Error> {
-    let error = blocked.get(&key.file_name())?.clone();
-    let first = error.suggestion().map_or_else(String::new, |first| format!("{first}; "));
-    let way = format!(
-        "{first}once nothing of it lives, prismctl pattern abandon {} frees its key",
-        Error::word(key.as_str())
-    );
-    Some(error.suggest(way))
-}
 
 /// It is stopped by request.
 fn suspended(key: &Key, suspension: &Suspension, now: Moment) -> Error {

@@ -1,6 +1,5 @@
 //! Taking over what the last launcher left.
 
-use super::refusal::blockage;
 use super::{Claim, Dice, Engine, Entry};
 use crate::model::{Content, DesiredState, Instance, Isolation, Key, Memory, Moment, Origin, RunRecord};
 use crate::observed::{Health, Observed, Phase, Restored, RestoredRun, Run};
@@ -46,13 +45,13 @@ impl Engine {
                     self.effects.push(Effect::DropRun { key: record.key, run: record.run });
                 }
                 RestoredRun::Unverifiable { file_name, error } => {
-                    self.blocked.insert(file_name, error);
+                    self.blocked.by_record(file_name, error);
                 }
             }
         }
         for (key, entry) in &mut self.entries {
             if matches!(entry.observed.phase, Phase::Idle) {
-                entry.observed.blocked = blockage(&self.blocked, key);
+                entry.observed.blocked = self.blocked.blockage(key);
             }
         }
         let keys: Vec<Key> = self.entries.keys().cloned().collect();

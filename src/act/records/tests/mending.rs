@@ -62,6 +62,27 @@ fn all_of_it_is_there_again_after_the_folder_went_although_nothing_is_said_meanw
 }
 
 #[test]
+fn a_log_whose_folder_goes_again_and_again_while_it_is_written_forgets_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state").join(MEMORY_LOG);
+    fs::create_dir(folder.path().join("state")).expect("made");
+    let (mut log, _) = open_log(&path).expect("it opens");
+    let mut world = BTreeMap::new();
+    for round in 0..20 {
+        // What is written first makes most of the log history, so that it is shorter once it is made anew.
+        let ops: Vec<Op> = (0..3).map(|tenant| Op::Save(Box::new(memory(tenant, round)))).collect();
+        log.append(ops.iter()).expect("it is written");
+        fs::remove_dir_all(folder.path().join("state")).expect("removed");
+        let last = Op::Save(Box::new(memory(usize::try_from(round % 5).expect("small"), 100 + round)));
+        log.append(std::iter::once(&last)).expect("it is written to a new one");
+        ops.iter().chain([&last]).for_each(|op| apply(&mut world, op));
+        let found = log::parse(&path, &fs::read(&path).expect("it is there")).expect("it reads").history;
+        assert!(found.damage.is_empty(), "round {round}: {:?}", found.damage);
+        assert_eq!(found.memories, world.values().cloned().collect::<Vec<_>>(), "round {round}");
+    }
+}
+
+#[test]
 fn one_record_that_was_removed_is_written_again_however_quiet_it_was() {
     let (_folder, state, records) = kept();
     for _ in 0..4 {

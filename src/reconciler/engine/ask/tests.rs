@@ -262,6 +262,35 @@ fn only_what_cannot_be_verified_is_abandoned() {
 }
 
 #[test]
+fn an_orphan_that_is_found_keeps_its_key_from_being_started_until_it_is_gone_or_given_up() {
+    let mut bench = Bench::new();
+    let [one, other] = ["t", "u"].map(|tenant| instance("p", tenant, 1, 1));
+    let orphan = |key: &Key| (key.file_name(), Error::new(Code::TerminationFailed, "an orphan").suggest("end it"));
+    let told = |left: &[&Key]| Event::Orphans { left: left.iter().map(|key| orphan(key)).collect() };
+    bench.declare(&one);
+    let run = bench.runs(&one.key);
+    bench.event(told(&[&one.key, &other.key]));
+    assert_eq!(bench.status(&one.key).state, ProcessState::Running, "what runs goes on");
+    // Its own run ends, and is not followed by another.
+    bench.exits(&one.key, run, ExitReason::Code(1));
+    bench.later(5);
+    assert_eq!((bench.prepared(), bench.status(&one.key).state), (None, ProcessState::Failed));
+    assert!(bench.ask(&one.key, Ask::Launch).unwrap_err().to_string().contains("end it; once nothing of it lives"));
+    // Nor is one begun of a key that is declared only now.
+    bench.declare(&other);
+    assert_eq!(bench.prepared(), None);
+    bench.event(told(&[&other.key]));
+    bench.runs(&one.key);
+    assert_eq!(bench.status(&one.key).state, ProcessState::Running, "it is gone");
+    assert_eq!(bench.ask(&other.key, Ask::Abandon), Ok(None));
+    bench.runs(&other.key);
+    assert_eq!(bench.status(&other.key).state, ProcessState::Running, "it was given up");
+    // What was given up blocks nothing when others come and go.
+    bench.event(told(&[&other.key, &instance("p", "v", 1, 1).key]));
+    assert!(bench.status(&other.key).conditions.is_empty());
+}
+
+#[test]
 fn a_note_says_who_asked() {
     for (ask, message) in [
         (suspend(None), "suspended"),
