@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod host;
 pub mod lock;
+pub mod output;
 pub mod records;
 pub mod spawner;
 pub mod state_folder;
@@ -31,6 +32,7 @@ mod usage;
 pub use cgroup::CgroupRung;
 pub use host::{CgroupChoice, Host, HostFiles, HostSettings, Subreaper, Tracking};
 pub use lock::{LauncherLocks, RootLocks};
+pub use output::{LogLimits, Output};
 pub use records::{Loaded, Records, RecordsHealth};
 pub use spawner::run_if_spawner;
 pub use state_folder::StateFolder;

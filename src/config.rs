@@ -13,9 +13,10 @@ pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
     CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
-    Profile, SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
+    Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 
+use crate::act::LogLimits;
 use crate::desired::Defaults;
 use crate::error::{Code, Error, Result};
 use crate::metrics::Labels;
@@ -76,6 +77,8 @@ pub struct Config {
     pub session_reboot: SessionReboot,
     /// What becomes of processes in our cgroups that have no record.
     pub orphans: OrphanPolicy,
+    /// How much of the output of instances is kept.
+    pub log_limits: LogLimits,
     /// Variables that processes are given too.
     pub inherit_env: Vec<String>,
     /// How log lines are written.
@@ -190,6 +193,7 @@ impl Config {
             on_exit: settings.on_exit.unwrap_or(if production { OnExit::Detach } else { OnExit::Terminate }),
             orphans: settings.orphans.unwrap_or(OrphanPolicy::End),
             session_reboot: settings.session_reboot.unwrap_or(SessionReboot::Drop),
+            log_limits: limits::logs(&settings)?,
             inherit_env: settings.inherit_env.unwrap_or_default().into_iter().map(|name| name.0).collect(),
             log_format: settings.log_format.unwrap_or(LogFormat::Auto),
             log_level: settings.log_level.map_or_else(|| "info".to_owned(), |level| level.0),

@@ -10,6 +10,7 @@ mod change;
 mod end;
 mod explain;
 mod launch;
+pub mod logs;
 pub mod spec;
 mod wait;
 
@@ -17,10 +18,11 @@ pub use change::{Suspend, Update, Updated};
 pub use end::Termination;
 pub use explain::Explanation;
 pub use launch::Launched;
+pub use logs::{Logs, LogsWanted};
 pub use spec::LaunchSpec;
 pub use wait::Wait;
 
-use crate::act::{Records, clock};
+use crate::act::{Output, Records, clock};
 use crate::desired::StoreHandle;
 use crate::desired::registry::PatternBook;
 use crate::error::{Error, Result};
@@ -29,7 +31,6 @@ use crate::model::{Caller, Key, KeyStatus, RunId};
 use crate::observed::ask::{not_declared, shutting_down};
 use crate::observed::{Ask, Asked};
 use crate::reconciler::{Board, Happening, Request};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,10 +46,10 @@ pub struct Control {
     requests: mpsc::Sender<Request>,
     /// What has to be on disk before it is answered.
     records: Arc<Records>,
+    /// What processes print.
+    output: Arc<Output>,
     /// What is counted and measured.
     metrics: Arc<Metrics>,
-    /// Where what processes print is kept.
-    log_dir: PathBuf,
     /// Done when the launcher begins to end: what is waited for will not come.
     closing: CancellationToken,
 }
@@ -59,11 +60,11 @@ impl Control {
         store: StoreHandle,
         requests: mpsc::Sender<Request>,
         records: Arc<Records>,
+        output: Arc<Output>,
         metrics: Arc<Metrics>,
-        log_dir: PathBuf,
         closing: CancellationToken,
     ) -> Self {
-        Self { board, store, requests, records, metrics, log_dir, closing }
+        Self { board, store, requests, records, output, metrics, closing }
     }
 
     /// Where everything stands.
@@ -74,6 +75,11 @@ impl Control {
     /// The patterns as last read.
     pub fn patterns(&self) -> Arc<PatternBook> {
         self.store.patterns()
+    }
+
+    /// What processes print.
+    pub(crate) const fn output(&self) -> &Arc<Output> {
+        &self.output
     }
 
     /// Done when the launcher begins to end.

@@ -159,9 +159,10 @@ impl Launcher {
         let mut host = Host::start(host_settings(&config, &role, &metrics), Arc::clone(&records), event_sender)?;
         roots::hold_cgroups(&mut host).await?;
         tell_tracking(host.tracking());
+        let output = host.output();
         let (delivery_sender, desired) = mpsc::channel(CHANGES);
         let declared = loaded.memories.iter().map(|memory| Arc::clone(&memory.instance)).collect();
-        let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
+        let mut engine = Engine::new(config.policy.clone());
         engine.restore(adopt(&host, loaded).await, clock::now(), &mut SystemDice);
         let made = make_launch_dir(&config.launch_dir);
         let store = store::spawn(store_settings(&config, Some(locks(&folder))), declared, clock::now, delivery_sender);
@@ -185,10 +186,9 @@ impl Launcher {
             resync,
         };
         let closing = CancellationToken::new();
-        let logs = log_dir(&config.state_dir);
         let control =
-            Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), metrics, logs.clone(), closing);
-        let service = Service::new(control.clone(), vitals.clone(), logs);
+            Control::new(board, store.clone(), requests.clone(), Arc::clone(&records), output, metrics, closing);
+        let service = Service::new(control.clone(), vitals.clone());
         let api = if listeners.is_empty() { None } else { Some(api::serve(listeners, service, vitals).await?) };
         let task = tokio::spawn(reconciler.run(asked));
         let launch_dir = provide_launch_dir(&config, &store, made);
@@ -237,6 +237,7 @@ impl Launcher {
         // The state folder stays, so what is kept in it stays there, too.
         let next = Config { state_dir: self.config.state_dir.clone(), ..config };
         let made = make_launch_dir(&next.launch_dir);
+        self.control.output().retune(next.log_limits);
         self.store.reconfigure(store_settings(&next, Some(locks(&self.held.folder)))).await;
         self.request(Request::Retune { policy, resync }).await;
         self.abort_launch_dir();
@@ -342,6 +343,7 @@ async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
     for notice in notices {
         tracing::warn!(error = %notice, "records were not as they should be");
     }
+    host.output().declare(memories.iter().map(|memory| &memory.instance.key));
     let names: Vec<String> = damaged.iter().map(|(file_name, _)| file_name.clone()).collect();
     let mut runs = host.restore(runs, &names).await;
     runs.extend(damaged.into_iter().map(|(file_name, error)| RestoredRun::Unverifiable { file_name, error }));

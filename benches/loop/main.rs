@@ -15,6 +15,7 @@ mod e2e {
 }
 mod api;
 mod floor;
+mod logs;
 mod measure;
 mod records;
 mod scrape;
@@ -41,7 +42,7 @@ fn main() {
     }
     let mut table = Table::new();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the other three.
+    // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the others.
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|arg| arg == part);
     if wanted("loop") {
@@ -54,6 +55,11 @@ fn main() {
     }
     if wanted("scrape") {
         scrape::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder), SAMPLES);
+    }
+    if wanted("logs") {
+        for (place, folder) in places(&disk) {
+            logs::measure(&mut table, place, folder);
+        }
     }
     if wanted("api") {
         api::measure(&mut table, &disk, MANY);

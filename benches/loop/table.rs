@@ -81,6 +81,11 @@ impl Table {
         self.line(what, value, more);
     }
 
+    /// A number of things.
+    pub(crate) fn count(&mut self, what: &str, count: u64) {
+        self.line(what, &count.to_string(), "");
+    }
+
     fn line(&mut self, what: &str, value: &str, more: &str) {
         eprintln!("{what}: {value} {more}");
         self.0.push([what.to_owned(), value.to_owned(), more.to_owned()]);

@@ -7,6 +7,7 @@ use super::known::KnownPids;
 use super::lock::lock_cgroups;
 use super::mailbox::Orders;
 use super::orphans::watch;
+use super::output::{LogLimits, Output};
 use super::prepare::Surroundings;
 use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
@@ -40,6 +41,8 @@ pub struct HostSettings {
     pub state_dir: PathBuf,
     /// Where the output of instances goes: one append-only file per key.
     pub log_dir: PathBuf,
+    /// How much of it is kept.
+    pub log_limits: LogLimits,
     /// Where the cgroups of runs are made.
     pub cgroup: CgroupChoice,
     /// What of the launcher's own environment processes inherit.
@@ -140,6 +143,7 @@ impl Host {
         let HostSettings {
             state_dir,
             log_dir,
+            log_limits,
             cgroup,
             inherited_env,
             spawner_exe,
@@ -174,8 +178,9 @@ impl Host {
         }
         let open_files = raise_open_files();
         let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now)?;
+        let output = Arc::new(Output::start(&log_dir, log_limits)?);
         let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };
-        let shared = Arc::new(Shared::new(surroundings, records, spawner, known, Meters::new(metrics), events));
+        let shared = Arc::new(Shared::new(surroundings, records, output, spawner, known, Meters::new(metrics), events));
         drop(tokio::spawn(read_meters(Arc::clone(&shared))));
         if subreaper == Subreaper::On {
             match set_child_subreaper(Some(getpid())) {
@@ -230,6 +235,7 @@ impl Host {
                 let run = self.run(&record.key, record.run);
                 let Watched { identity, tree, .. } = &watched;
                 self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
+                self.shared.output.runs(&record.key, record.run, identity.pid);
                 // A launcher that has died may have recorded a limit and not set it; and what is in force is to be told.
                 let limit = limit::is_due(&record, tree).then(|| record.supervision.resources.clone());
                 self.spawn(&record.key, record.run, look_after(run, watched, Orders { limit, ..Orders::default() }));
@@ -248,7 +254,10 @@ impl Host {
     pub fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::SaveMemory(memory) => self.shared.records.save_memory(*memory),
-            Effect::DropMemory(key) => self.shared.records.drop_memory(key),
+            Effect::DropMemory(key) => {
+                self.shared.output.gone(&key);
+                self.shared.records.drop_memory(key);
+            }
             Effect::Prepare(request) => {
                 let run = self.run(&request.key, request.run);
                 let key = request.key.clone();
@@ -273,6 +282,11 @@ impl Host {
     /// What is kept in the state folder, for whoever looks after that.
     pub fn files(&self) -> HostFiles {
         HostFiles(Arc::clone(&self.shared.surroundings))
+    }
+
+    /// What instances print.
+    pub fn output(&self) -> Arc<Output> {
+        Arc::clone(&self.shared.output)
     }
 
     /// By what trees are tracked and killed here.

@@ -277,11 +277,12 @@ pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
 
 /// Removes the record and the cgroup of a run of which nothing lives.
 pub(crate) async fn remove_traces(run: &Run, cgroup: Option<RunCgroup>) {
-    let (records, id) = (Arc::clone(&run.shared.records), run.id);
+    let (records, own, id) = (Arc::clone(&run.shared.records), run.key.clone(), run.id);
     let shared = Arc::clone(&run.shared);
     run.shared
         .blocking(run.key.namespace(), move || {
             shared.meters.end(id);
+            shared.output.over(&own, id);
             if let Err(error) = records.drop_run(id) {
                 Shared::note_failure(id, "the record of a run could not be removed", &error);
             }

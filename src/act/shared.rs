@@ -3,6 +3,7 @@
 use super::census::Census;
 use super::known::KnownPids;
 use super::mailbox::Mailbox;
+use super::output::Output;
 use super::prepare::Surroundings;
 use super::records::Records;
 use super::spawner::Client;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) surroundings: Arc<Surroundings>,
     /// Where runs are recorded.
     pub(crate) records: Arc<Records>,
+    /// What they print.
+    pub(crate) output: Arc<Output>,
     /// Who makes children.
     pub(crate) spawner: Client,
     /// Which children have an owner.
@@ -46,6 +49,7 @@ impl Shared {
     pub(crate) fn new(
         surroundings: Surroundings,
         records: Arc<Records>,
+        output: Arc<Output>,
         spawner: Client,
         known: Arc<KnownPids>,
         meters: Meters,
@@ -54,6 +58,7 @@ impl Shared {
         Self {
             surroundings: Arc::new(surroundings),
             records,
+            output,
             spawner,
             known,
             meters,
@@ -82,15 +87,7 @@ impl Shared {
         namespace: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let _turn = self.turns.take(namespace).await;
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is ending, and with it whoever waits here.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        self.turns.blocking(namespace, work).await
     }
 
     /// The orders of a run whose task is to be started.

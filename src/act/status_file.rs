@@ -379,6 +379,7 @@ mod tests {
             suspension: None,
             expires_at_boot_seconds: None,
             differences: Vec::new(),
+            failed_run: None,
             failure: None,
             declared: None,
             verdict: VerdictStatus {

@@ -39,6 +39,23 @@ impl Turns {
         Turn { _of_namespace: of_namespace, _of_all: self.all.acquire().await.ok() }
     }
 
+    /// Does what may block on a thread for that, in the turn of a namespace.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let _turn = self.take(namespace).await;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending, and with it whoever waits here.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
     fn namespace(&self, name: &str) -> Arc<Semaphore> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(room) = namespaces.get(name).and_then(Weak::upgrade) {

@@ -10,7 +10,6 @@ use crate::control::Control;
 use crate::error::{Code, Error};
 use crate::health::Vitals;
 use crate::model::{Caller, Key};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -45,7 +44,6 @@ pub struct Service {
 struct Office {
     control: Control,
     vitals: Vitals,
-    log_dir: PathBuf,
     closing: CancellationToken,
     calls: Semaphore,
     watchers: Arc<Semaphore>,
@@ -53,13 +51,12 @@ struct Office {
 }
 
 impl Service {
-    /// A service that asks `control`, and reads logs from `log_dir`.
-    pub fn new(control: Control, vitals: Vitals, log_dir: PathBuf) -> Self {
+    /// A service that asks `control`.
+    pub fn new(control: Control, vitals: Vitals) -> Self {
         let closing = control.closing().child_token();
         let office = Office {
             control,
             vitals,
-            log_dir,
             closing,
             calls: Semaphore::new(CALLS),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
@@ -115,6 +112,11 @@ impl Call {
 
     fn control(&self) -> &Control {
         &self.office.control
+    }
+
+    /// The last lines of the run that failed last. A log that cannot be read must not hide the rest of an answer.
+    async fn last_lines(&self, key: &Key) -> Vec<String> {
+        self.control().last_lines(key).await.unwrap_or_default()
     }
 
     /// Does `work` for as long as the client waits; then says where the key stands, which is only then asked for.

@@ -10,7 +10,7 @@ use crate::act::{clock, records};
 use crate::config::Config;
 use crate::desired::store::survey;
 use crate::error::{Error, Result};
-use crate::launcher::{log_dir, offline_settings};
+use crate::launcher::offline_settings;
 use crate::model::{BootId, Difference, ExitReason, Key, RunRecord};
 use crate::observed::{DesiredChange, Event, Restored, RestoredRun};
 use crate::plan::{Action, Reason, Verdict};
@@ -70,7 +70,7 @@ pub(super) fn plan(config: &Config, format: Format) -> Result<Answer> {
     let mut runs: Vec<RestoredRun> = loaded.runs.into_iter().map(|record| classify(record, boot)).collect();
     let damaged = loaded.damaged.into_iter();
     runs.extend(damaged.map(|(file_name, error)| RestoredRun::Unverifiable { file_name, error }));
-    let mut engine = Engine::new(config.policy.clone(), log_dir(&config.state_dir));
+    let mut engine = Engine::new(config.policy.clone());
     let dice = &mut SystemDice;
     engine.restore(Restored { memories: loaded.memories, runs }, now, dice);
     engine.handle(Event::Desired(change), now, dice);

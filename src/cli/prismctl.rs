@@ -22,6 +22,7 @@ mod trust;
 mod views;
 mod watch;
 
+use crate::api::proto::StreamLogsRequest;
 use address::Address;
 use arguments::{Arguments, Command, Pattern};
 use clap::Parser as _;
@@ -112,7 +113,16 @@ async fn of_pattern(connection: &Connection, pattern: Pattern, screen: &mut Scre
         }
         Pattern::Update(update) => changing::update(connection, update, screen).await,
         Pattern::Abandon(process) => changing::abandon(connection, process.id, screen).await,
-        Pattern::Logs { process, follow, tail } => streams::logs(connection, process.id, follow, tail, screen).await,
+        Pattern::Logs { process, follow, tail, since, previous } => {
+            let wanted = StreamLogsRequest {
+                process_id: process.id,
+                tail_lines: tail.unwrap_or(0),
+                follow,
+                since: since.unwrap_or_default(),
+                previous,
+            };
+            streams::logs(connection, wanted, screen).await
+        }
         Pattern::Explain(process) => looking::explain(connection, process.id, screen).await,
     }
 }

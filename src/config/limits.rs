@@ -1,7 +1,9 @@
 //! The ceilings of namespaces as people write them.
 
+use super::Settings;
 use super::value::{CoresOrOff, CountOrOff, SizeOrOff};
 use super::{refused, within};
+use crate::act::LogLimits;
 use crate::error::Result;
 use crate::model::{Ceiling, Ceilings, Namespace};
 use schemars::JsonSchema;
@@ -64,6 +66,27 @@ impl FromStr for NamespaceLimits {
         }
         Ok(limits)
     }
+}
+
+/// A log is not rotated at less than this, or it would be rotated all the time.
+const LOG_SIZE_LEAST: u64 = 64 * 1024;
+/// Nor at more: it would never be.
+const LOG_SIZE_MOST: u64 = 1 << 40;
+/// The most archives of a log: each is a file.
+const LOG_FILES_MOST: u32 = 1_000;
+
+/// How much of the output of instances is kept.
+pub(super) fn logs(settings: &Settings) -> Result<LogLimits> {
+    let usual = LogLimits::default();
+    let size = settings.log_max_size.map_or(usual.max_size, |size| size.0);
+    let or_off = |set: Option<SizeOrOff>, usual| set.map_or(usual, |size| size.0);
+    Ok(LogLimits {
+        max_size: within("log_max_size", size, LOG_SIZE_LEAST..=LOG_SIZE_MOST)?,
+        max_files: within("log_max_files", settings.log_max_files.unwrap_or(usual.max_files), 0..=LOG_FILES_MOST)?,
+        namespace: or_off(settings.log_max_namespace, usual.namespace),
+        total: or_off(settings.log_max_total, usual.total),
+        reserve: or_off(settings.log_disk_reserve, usual.reserve),
+    })
 }
 
 /// The most processes that can be asked for: more than a machine has pids.

@@ -3,7 +3,7 @@
 use super::limits::NamespaceLimits;
 use super::value::{
     CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
-    Profile, SessionReboot, SizeOrOff, Span, SpanOrOff, VariableName,
+    Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 use crate::model::{IsolationLevel, Namespace, PatternName};
 use schemars::JsonSchema;
@@ -133,6 +133,24 @@ pub struct Settings {
     /// The processes and threads of a process tree whose file and manifest name no limit [default: off, 4096 in production].
     #[arg(long, value_name = "COUNT|off")]
     pub pids_limit: Option<CountOrOff>,
+    /// The size at which the log of an instance is rotated [default: 16Mi].
+    #[arg(long, value_name = "SIZE")]
+    pub log_max_size: Option<Size>,
+    /// Archives of the log of an instance that are kept, each of about that size [default: 4].
+    #[arg(long, value_name = "COUNT")]
+    pub log_max_files: Option<u32>,
+    /// The most that the logs of the instances of a namespace hold together; the oldest output of whichever holds most
+    /// is given up above it [default: 1Gi].
+    #[arg(long, value_name = "SIZE|off")]
+    pub log_max_namespace: Option<SizeOrOff>,
+    /// The most that the logs of all instances hold together; the namespace that holds most gives up its oldest output
+    /// above it [default: 8Gi].
+    #[arg(long, value_name = "SIZE|off")]
+    pub log_max_total: Option<SizeOrOff>,
+    /// The free disk below which the logs of instances stop growing, at the most a quarter of the file system
+    /// [default: 512Mi].
+    #[arg(long, value_name = "SIZE|off")]
+    pub log_disk_reserve: Option<SizeOrOff>,
     /// How log lines are written [default: auto].
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -163,7 +181,7 @@ impl Settings {
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
-            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_format log_level cgroup
+            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup
         )
     }
 

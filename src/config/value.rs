@@ -139,13 +139,26 @@ impl FromStr for SizeOrOff {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match or_off(text, units::parse_size)? {
-            Some(0) => Err("a memory limit is more than nothing; write off for no limit".to_owned()),
+            Some(0) => Err("a size is more than nothing; write off for no limit".to_owned()),
             size => Ok(Self(size)),
         }
     }
 }
 
 text_value!(SizeOrOff, ["integer", "string"], "A size such as 256Mi or 1Gi, or off.", "1Gi");
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        units::parse_size(text).map(Self)
+    }
+}
+
+text_value!(Size, ["integer", "string"], "A size such as 16Mi or 1Gi.", "16Mi");
 
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,7 +41,7 @@ impl Control {
             return Explanation { status: None, lines, events, printed: Vec::new() };
         };
         let places =
-            Places::look(&self.log_dir, key, status.declared.as_ref().map(|instance| instance.origin.path())).await;
+            Places::look(&self.output, key, status.declared.as_ref().map(|instance| instance.origin.path())).await;
         let told = Told { status: &status, probe: self.board.last_probe(key), places: &places, events: &events };
         let mask = mask(&status);
         Explanation {
@@ -185,7 +185,7 @@ fn next(verdict: &VerdictStatus) -> String {
 }
 
 /// What its program must not be quoted with.
-fn mask(status: &KeyStatus) -> Mask {
+pub(super) fn mask(status: &KeyStatus) -> Mask {
     let launch = status.declared.as_ref().map(|instance| &instance.content.launch);
     let variables = launch.into_iter().flat_map(|launch| launch.config.iter().chain(&launch.pattern.environment));
     Mask::of(variables)

@@ -25,6 +25,7 @@ async fn server_with(store: StoreHealth) -> Server {
 async fn server_within(limits: Limits, store: StoreHealth) -> Server {
     clock::boot().unwrap();
     let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(state.path().join("logs")).unwrap();
     let board = Arc::new(Board::new(clock::now()));
     let socket = state.path().join("http.sock");
     let listeners = Listeners::open("127.0.0.1:0".parse().ok(), Some(socket)).await.unwrap();

@@ -1,7 +1,9 @@
 //! The launcher as a library: what a program asks of the launcher it embeds, in its own name.
 
 use super::Launcher;
-use crate::control::{Explanation, LaunchSpec, Launched, Suspend, Termination, Update, Updated, Wait};
+use crate::control::{
+    Explanation, LaunchSpec, Launched, Logs, LogsWanted, Suspend, Termination, Update, Updated, Wait,
+};
 use crate::error::Result;
 use crate::metrics::MetricsSnapshot;
 use crate::model::{Caller, Key, KeyStatus};
@@ -70,6 +72,39 @@ impl Launcher {
     /// ```
     pub fn status(&self, key: &Key) -> Option<Arc<KeyStatus>> {
         self.control.status(key)
+    }
+
+    /// Begins to read what a process printed; see [`crate::control::Control::logs`].
+    ///
+    /// ```no_run
+    /// # async fn f(launcher: &pattern_launcher::Launcher, key: &pattern_launcher::model::Key) -> pattern_launcher::Result<()> {
+    /// let mut logs = launcher.logs(key, pattern_launcher::control::LogsWanted::default()).await?;
+    /// while let Some(piece) = logs.next().await? {
+    ///     println!("{}", String::from_utf8_lossy(&piece.data));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn logs(&self, key: &Key, wanted: LogsWanted) -> Result<Logs> {
+        self.control.logs(key, wanted).await
+    }
+
+    /// The last lines of the run that failed last; see [`crate::control::Control::last_lines`].
+    ///
+    /// ```no_run
+    /// # async fn f(launcher: &pattern_launcher::Launcher, key: &pattern_launcher::model::Key) -> pattern_launcher::Result<()> {
+    /// println!("{}", launcher.last_lines(key).await?.join("\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn last_lines(&self, key: &Key) -> Result<Vec<String>> {
+        self.control.last_lines(key).await
     }
 
     /// Why a key is as it is.

@@ -1,7 +1,7 @@
 //! The configuration in the words of each part.
 
 use super::Role;
-use crate::act::{CgroupChoice, HostSettings, Orphans, Subreaper};
+use crate::act::{CgroupChoice, HostSettings, Orphans, Subreaper, output};
 use crate::config::{CgroupSetting, Config, OrphanPolicy};
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::StoreSettings;
@@ -39,7 +39,7 @@ pub fn offline_settings(config: &Config) -> StoreSettings {
 
 /// Where the output of instances goes; absolute, since errors name it to people who may be elsewhere.
 pub fn log_dir(state_dir: &Path) -> PathBuf {
-    let logs = state_dir.join("logs");
+    let logs = state_dir.join(output::LOGS_FOLDER);
     std::path::absolute(&logs).unwrap_or(logs)
 }
 
@@ -50,6 +50,7 @@ pub(super) fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>
     HostSettings {
         state_dir: config.state_dir.clone(),
         log_dir: log_dir(&config.state_dir),
+        log_limits: config.log_limits,
         cgroup: match &config.cgroup {
             CgroupSetting::Auto => CgroupChoice::Auto,
             CgroupSetting::Off => CgroupChoice::Off,

@@ -37,6 +37,9 @@ pub struct Memory {
     /// The last failure.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "last_error::deserialize")]
     pub last_error: Option<Error>,
+    /// The run that it was a failure of, where that may have printed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<RunId>,
     /// Restarts since it was declared: after a failure, or because somebody asked. Replacing what has changed is none.
     #[serde(default)]
     pub restarts: u32,
@@ -69,6 +72,7 @@ impl Memory {
             circuit: Circuit::Closed,
             finished: None,
             last_error: None,
+            failed: None,
             restarts: 0,
             rollout: Rollout::None,
             ended: None,

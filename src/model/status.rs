@@ -154,6 +154,9 @@ pub struct KeyStatus {
     /// In what its process differs from what is declared, where that replaces it. Not written.
     #[serde(skip)]
     pub differences: Vec<Difference>,
+    /// The run that it was a failure of, where that may have printed something. Not written.
+    #[serde(skip)]
+    pub failed_run: Option<RunId>,
     /// The wish; `None` when nothing declares it any more. It holds secrets and is not written.
     #[serde(skip)]
     pub declared: Option<Arc<Instance>>,

@@ -54,6 +54,55 @@ pub fn format_duration(duration: Duration) -> String {
     out
 }
 
+/// Reads a time as RFC 3339 writes it, such as `2031-05-01T12:00:00Z` or `2031-05-01T12:00:00.5+02:00`; in milliseconds
+/// since 1970. Earlier times are refused.
+pub fn parse_time(text: &str) -> Result<u64, String> {
+    read_time(text.trim())
+        .ok_or_else(|| format!("'{}' is not a time; write it as 2031-05-01T12:00:00Z", crate::error::Error::echo(text)))
+}
+
+fn read_time(text: &str) -> Option<u64> {
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
+    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = rest.split_at(zone_at);
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = *lengths.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
+    if !(1..=length).contains(&day) || hour > 23 || minute > 59 || second > 60 || year < 1970 {
+        return None;
+    }
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let years = (1970..year).map(|y| if y % 4 == 0 && (y % 100 != 0 || y % 400 == 0) { 366 } else { 365 }).sum::<i64>();
+    let days = years + lengths.iter().take(usize::try_from(month).ok()? - 1).sum::<i64>() + day - 1;
+    let offset = match zone.split_at_checked(1)? {
+        ("Z" | "z", "") => 0,
+        (sign, ahead) => {
+            let [hours, minutes] = numbers(ahead, ':', [2, 2])?;
+            let ahead = hours * 60 + minutes;
+            if sign == "+" { ahead } else { -ahead }
+        }
+    };
+    let seconds = ((days * 24 + hour) * 60 + minute - offset) * 60 + second;
+    let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    u64::try_from(seconds * 1_000 + millis).ok()
+}
+
+/// Numbers of so many digits each.
+fn numbers<const N: usize>(text: &str, between: char, digits: [usize; N]) -> Option<[i64; N]> {
+    let parts: Vec<&str> = text.split(between).collect();
+    let mut numbers = [0; N];
+    for (at, number) in numbers.iter_mut().enumerate() {
+        let part = parts.get(at).filter(|part| part.len() == digits[at] && part.bytes().all(|b| b.is_ascii_digit()))?;
+        *number = part.parse().ok()?;
+    }
+    (parts.len() == N).then_some(numbers)
+}
+
 /// Reads `256Mi`, `1Gi`, `64Ki`, `500M`, `1G`, `100K` or a plain number of bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let malformed = || format!("'{}' is not a size; write it as 256Mi, 1Gi or 500M", crate::error::Error::echo(text));
@@ -173,6 +222,29 @@ mod tests {
         assert_eq!([2_000, 1_500, 5].map(format_cores), ["2.0", "1.5", "0.005"]);
     }
 
+    #[test]
+    fn times_read_as_rfc_3339_writes_them() {
+        assert_eq!(parse_time("1970-01-01T00:00:00Z"), Ok(0));
+        assert_eq!(parse_time("2024-02-29T12:30:15.250Z"), Ok(1_709_209_815_250));
+        assert_eq!(parse_time("2024-02-29T14:30:15.25+02:00"), Ok(1_709_209_815_250));
+        assert_eq!(parse_time("2024-02-29 07:00:15-05:30"), Ok(1_709_209_815_000));
+        assert_eq!(parse_time("2100-03-01T00:00:00Z"), Ok(4_107_542_400_000));
+        for bad in [
+            "",
+            "now",
+            "2024-02-29",
+            "2023-02-29T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00",
+            "2024-1-1T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2024-01-01T00:00:00.Z",
+        ] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_printed_duration_reads_back(micros in 0_u64..10_000_000_000_000) {
@@ -191,6 +263,7 @@ mod tests {
         fn nothing_panics(text in "\\PC{0,20}") {
             drop(parse_duration(&text));
             drop(parse_size(&text));
+            drop(parse_time(&text));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::event::ProbeOutcome;
 use super::state::Health;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::model::{
     Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy,
 };
@@ -24,6 +24,7 @@ pub enum AfterFailure {
 /// Counts one failure: the streak grows, and the circuit opens at `max_errors` or stays open after a failed trial.
 pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) -> AfterFailure {
     memory.last_error = Some(error.clone());
+    memory.failed = memory.ended.filter(|_| may_have_printed(error));
     if memory.instance.content.supervision.restart == RestartPolicy::Never {
         memory.finished = Some(Finished { exit: ExitReason::Unknown });
         return AfterFailure::Finished;
@@ -46,6 +47,11 @@ pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment,
     AfterFailure::CircuitOpened
 }
 
+/// Whether it is the failure of a process that was executed, or may have been.
+fn may_have_printed(error: &Error) -> bool {
+    matches!(error.code(), Code::ProcessCrashed | Code::HealthCheckFailed | Code::ProcessStartFailed)
+}
+
 /// Between two attempts at a start that the launcher could not carry out: what it lacked is noticed to be there again
 /// within moments, and a disk that is full is not hammered by everything that waits for it.
 const PUT_OFF: Duration = Duration::from_secs(1);
@@ -54,6 +60,7 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 /// circuit stay as they are.
 pub fn put_off(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) {
     memory.last_error = Some(error.clone());
+    memory.failed = None;
     let delay = backoff::base_delay(memory.streak, policy).max(PUT_OFF);
     memory.not_before = Some(now.after(backoff::with_jitter(delay, jitter)));
 }
@@ -93,6 +100,7 @@ pub fn declare(memory: &mut Memory, instance: Arc<Instance>, now: Moment) -> boo
         forgive(memory);
         memory.finished = over;
         memory.last_error = None;
+        memory.failed = None;
     }
     changed
 }

@@ -234,6 +234,7 @@ pub(crate) mod tests {
             suspension: None,
             expires_at_boot_seconds: None,
             differences: Vec::new(),
+            failed_run: None,
             failure: None,
             declared: None,
             verdict: VerdictStatus { action: "none".to_owned(), reason: String::new(), looks_again_in_seconds: None },

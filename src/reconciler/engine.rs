@@ -24,7 +24,6 @@ use crate::plan::admission::PatternStanding;
 use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
 use blocked::Blocked;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Chance, as a parameter: the daemon's is random, a simulation's is seeded.
@@ -39,8 +38,6 @@ pub trait Dice {
 #[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
-    /// Where the output of instances goes, for the suggestions in errors.
-    log_dir: PathBuf,
     entries: BTreeMap<Key, Entry>,
     dirty: BTreeSet<Key>,
     wakes: BTreeSet<(Duration, Key)>,
@@ -118,12 +115,11 @@ impl Entry {
 const ROUNDS: usize = 16;
 
 impl Engine {
-    /// An engine that knows no key. `log_dir` is named in suggestions.
-    pub fn new(policy: Policy, log_dir: PathBuf) -> Self {
+    /// An engine that knows no key.
+    pub fn new(policy: Policy) -> Self {
         let ports = PortTable::new(policy.port_range);
         Self {
             policy,
-            log_dir,
             entries: BTreeMap::new(),
             dirty: BTreeSet::new(),
             wakes: BTreeSet::new(),

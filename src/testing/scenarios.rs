@@ -303,7 +303,7 @@ fn s12_a_key_whose_record_cannot_be_verified_is_never_reported_as_terminated() {
         let memories = vec![Memory::new(Arc::new(declared))];
         let error = Error::new(Code::InternalError, "damaged");
         let runs = vec![RestoredRun::Unverifiable { file_name: key.file_name(), error }];
-        let mut engine = Engine::new(Policy::default(), "logs".into());
+        let mut engine = Engine::new(Policy::default());
         engine.restore(Restored { memories, runs }, now, &mut chance);
         let gone = if withdrawn { vec![key.clone()] } else { Vec::new() };
         let change = DesiredChange { withdrawn: gone, attempted: true, complete: true, ..DesiredChange::default() };

@@ -29,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod locks;
 mod logging;
+mod logs;
 mod prismctl;
 mod prometheus;
 mod prune;

@@ -120,7 +120,7 @@ async fn declared_now(left: &Left, resources: Resources) -> Vec<DesiredChange> {
 
 /// What today's engine does about it, apart from looking after what runs.
 fn done_about(left: &Left, memories: Vec<Memory>, runs: Vec<RunRecord>, changes: Vec<DesiredChange>) -> Vec<Effect> {
-    let mut engine = Engine::new(Policy::default(), left.path("state/logs"));
+    let mut engine = Engine::new(Policy::default());
     let now = left.now();
     engine.restore(Restored { memories, runs: runs.into_iter().map(RestoredRun::Alive).collect() }, now, &mut Never);
     let mut effects = engine.pass(now, &mut Never);

@@ -1,7 +1,7 @@
 //! A host with a state folder of its own, and what is seen of its processes from outside.
 
 use pattern_launcher::act::{
-    CgroupChoice, CgroupRung, Host, HostSettings, Loaded, Orphans, Records, Subreaper, Tracking, clock,
+    CgroupChoice, CgroupRung, Host, HostSettings, Loaded, LogLimits, Orphans, Records, Subreaper, Tracking, clock,
 };
 use pattern_launcher::model::{
     Content, DesiredState, Generation, Instance, Isolation, Key, LimitsEffective, Origin, PatternName, PatternRevision,
@@ -176,6 +176,7 @@ impl World {
         let settings = HostSettings {
             state_dir: state.to_owned(),
             log_dir: state.join("logs"),
+            log_limits: LogLimits::default(),
             cgroup,
             inherited_env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
             spawner_exe,

@@ -61,10 +61,14 @@ async fn fail(run: &Run, error: Error, fault: Fault) {
 }
 
 async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
-    let surroundings = Arc::clone(&run.shared.surroundings);
+    let shared = Arc::clone(&run.shared);
     let wanted = request.instance.content.supervision.resources.clone();
-    let Ready { spawn, cgroup, mut limits, paths } =
-        run.shared.blocking(run.key.namespace(), move || prepare(&surroundings, &request)).await?;
+    let ready = move || {
+        let ready = prepare(&shared.surroundings, &request)?;
+        shared.output.begin(&request.key, request.run);
+        Ok(ready)
+    };
+    let Ready { spawn, cgroup, mut limits, paths } = run.shared.blocking(run.key.namespace(), ready).await?;
     let HeldChild { pid, pidfd, release, outcome, in_cgroup, joined } = match run.shared.spawner.spawn(spawn).await {
         Ok(child) => child,
         Err(failure) => {
@@ -158,6 +162,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
         None => {
             let Watched { identity, tree, .. } = &watched;
             run.shared.meters.begin(&run.key, run.id, identity, tree, Beginning::Started);
+            run.shared.output.runs(&run.key, run.id, identity.pid);
             run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
             look_after(run, watched, rest).await;
         }

@@ -90,8 +90,14 @@ pub(super) async fn process_status(
     request: proto::GetProcessStatusRequest,
 ) -> Outcome<proto::GetProcessStatusResponse> {
     // An id that cannot be any is that of no process.
-    let status = Key::parse(&request.process_id).ok().and_then(|key| call.control().status(&key));
+    let key = Key::parse(&request.process_id).ok();
+    let status = key.as_ref().and_then(|key| call.control().status(key));
+    let last_lines = match &key {
+        Some(key) => call.last_lines(key).await,
+        None => Vec::new(),
+    };
     Ok(proto::GetProcessStatusResponse {
+        last_lines,
         not_found: status.is_none(),
         process: status.map(|status| pattern_info(&status, clock::now())),
     })

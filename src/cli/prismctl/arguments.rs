@@ -1,7 +1,7 @@
 //! The command line of the client.
 
 use crate::api::proto;
-use crate::model::units::parse_duration;
+use crate::model::units::{parse_duration, parse_time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -172,6 +172,12 @@ pub(super) enum Pattern {
         /// Only so many last lines
         #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(i64).range(1..))]
         tail: Option<i64>,
+        /// Only what was printed since then: 10m, or 2031-05-01T12:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        since: Option<String>,
+        /// Only what the run before the last one printed
+        #[arg(long, conflicts_with = "follow")]
+        previous: bool,
     },
     /// Say why a process is as it is, and what happens next
     Explain(Process),
@@ -367,6 +373,14 @@ fn slot_pair(text: &str) -> Result<Pair, String> {
     }
 }
 
+/// The daemon reads it again: a duration counts from when it does.
+fn since(text: &str) -> Result<String, String> {
+    if parse_duration(text).is_ok() || parse_time(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("write it as 10m or as 2031-05-01T12:00:00Z".to_owned())
+}
+
 /// The API counts whole seconds, and takes none for "not given".
 fn positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
@@ -421,6 +435,8 @@ mod tests {
             ("prismctl pattern update x", "--config"),
             ("prismctl pattern update x --config A=1 --no-config", "cannot be used with"),
             ("prismctl pattern logs x --tail 0", "0"),
+            ("prismctl pattern logs x --since yesterday", "2031-05-01T12:00:00Z"),
+            ("prismctl pattern logs x -f --previous", "cannot be used with"),
             ("prismctl pattern list --state dead", "terminated"),
         ] {
             let error = parse(line).unwrap_err();
@@ -442,7 +458,8 @@ mod tests {
             "pattern resume x",
             "pattern update x --config A=1 --expected-generation 3",
             "pattern abandon x",
-            "pattern logs x -f --tail 10",
+            "pattern logs x -f --tail 10 --since 10m",
+            "pattern logs x --previous --since 2031-05-01T12:00:00Z",
             "pattern explain x",
             "events --process-id x",
             "manifests",

@@ -71,22 +71,26 @@ pub(super) async fn status(
     watching: bool,
     screen: &mut Screen,
 ) -> Result<u8> {
-    let ask = async || -> Result<PatternInfo> {
+    let ask = async || -> Result<(PatternInfo, Vec<String>)> {
         let request = GetProcessStatusRequest { process_id: process_id.to_owned() };
         let answer = connection.answer(connection.client().get_process_status(connection.asking(request)).await)?;
-        answer.process.filter(|_| !answer.not_found).ok_or_else(|| not_found(process_id).into())
+        let process = answer.process.filter(|_| !answer.not_found).ok_or_else(|| not_found(process_id))?;
+        Ok((process, answer.last_lines))
     };
     if watching {
         return watch(connection, watched("", "", process_id), screen, async |screen| {
-            let mut process: PatternInfo = ask().await?;
-            let text = row(&screen.look, &Process::from(&process), || render::process(&process));
+            let (mut process, lines) = ask().await?;
+            let shown = |process: &PatternInfo| render::process(process) + &render::last_lines(&lines);
+            let object = Process::from(&process).with_last_lines(&lines);
+            let text = row(&screen.look, &object, || shown(&process));
             timeless(&mut process);
-            Ok(Sight { text, lasting: render::process(&process) })
+            Ok(Sight { text, lasting: shown(&process) })
         })
         .await;
     }
-    let process = ask().await?;
-    let shown = screen.look.shown(&Process::from(&process), || render::process(&process));
+    let (process, lines) = ask().await?;
+    let object = Process::from(&process).with_last_lines(&lines);
+    let shown = screen.look.shown(&object, || render::process(&process) + &render::last_lines(&lines));
     screen.print(shown)?;
     Ok(if check && !process.healthy { REFUSED } else { DONE })
 }

@@ -376,5 +376,18 @@ pub(super) fn explanation(response: &ExplainResponse) -> String {
     text
 }
 
+/// What the run printed last that failed last.
+pub(super) fn last_lines(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    lines.iter().fold("\nLast lines of the run that failed:\n".to_owned(), |mut text, line| {
+        text.push_str("  ");
+        text.push_str(&escaped(line));
+        text.push('\n');
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -30,23 +30,22 @@ pub(super) async fn events(connection: &Connection, filter: Events, screen: &mut
 }
 
 /// Prints what a process printed: byte by byte where no terminal reads it.
-pub(super) async fn logs(
-    connection: &Connection,
-    process_id: String,
-    follow: bool,
-    tail: Option<i64>,
-    screen: &mut Screen,
-) -> Result<u8> {
-    let wanted = StreamLogsRequest { process_id, tail_lines: tail.unwrap_or(0), follow };
+pub(super) async fn logs(connection: &Connection, wanted: StreamLogsRequest, screen: &mut Screen) -> Result<u8> {
     let mut stream = connection.answer(connection.client().stream_logs(connection.asking(wanted)).await)?;
     while let Some(response) = stream.message().await.map_err(|status| connection.failed(&status))? {
+        if response.missed > 0 {
+            screen
+                .note(&format!("{} bytes are missing here: they were given up before they were read", response.missed));
+        }
         match (screen.look.format, screen.look.terminal) {
             (Format::Table, Some(_)) => screen.print(escaped_log(&response.data))?,
             (Format::Table, None) => screen.print(&response.data)?,
             (Format::Json | Format::Yaml, _) => {
+                let mut missed = Some(response.missed).filter(|missed| *missed > 0);
                 for line in response.data.split_inclusive(|byte| *byte == b'\n') {
                     let data = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-                    let shown = screen.look.shown_in_a_row(&Logged { data }, String::new);
+                    let logged = Logged { data, missed: missed.take() };
+                    let shown = screen.look.shown_in_a_row(&logged, String::new);
                     screen.print(shown)?;
                 }
             }

@@ -83,6 +83,9 @@ pub(super) struct Process<'a> {
     grpc_port: i32,
     health_port: i32,
     limits_effective: Option<Limits<'a>>,
+    /// Only in the answer to a question about one process.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    last_lines: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +118,13 @@ impl<'a> From<&'a proto::LimitsEffective> for Limits<'a> {
                 .map(|missing| NotEnforced { limit: &missing.limit, wanted: missing.wanted, reason: &missing.reason })
                 .collect(),
         }
+    }
+}
+
+impl<'a> Process<'a> {
+    /// The same, with what it printed last before it failed last.
+    pub(super) fn with_last_lines(self, last_lines: &'a [String]) -> Self {
+        Self { last_lines, ..self }
     }
 }
 
@@ -168,6 +178,7 @@ impl<'a> From<&'a proto::PatternInfo> for Process<'a> {
             grpc_port: process.grpc_port,
             health_port: process.health_port,
             limits_effective: process.limits_effective.as_ref().map(Limits::from),
+            last_lines: &[],
         }
     }
 }
@@ -335,6 +346,9 @@ impl<'a> From<&'a proto::WatchEventsResponse> for Watched<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Logged<'a> {
     pub(super) data: Cow<'a, str>,
+    /// How many bytes just before were given up before they were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) missed: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

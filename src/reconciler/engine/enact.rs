@@ -128,7 +128,7 @@ impl Engine {
             .with("pid", run.record.process.pid)
             .with("health_port", run.record.ports.health)
             .because(run.health.last_failure.clone().unwrap_or_else(|| "no probe has been answered yet".to_owned()))
-            .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key)));
+            .suggest(format!("read what it printed: {}", last_lines(key)));
         self.fail(key, &error, now, dice);
     }
 
@@ -199,7 +199,6 @@ impl Engine {
 
     /// Counts a failure and says what follows from it.
     pub(super) fn fail(&mut self, key: &Key, error: &Error, now: Moment, dice: &mut dyn Dice) {
-        let log_file = self.log_file(key);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let memory = &mut entry.observed.memory;
         entry.memory_changed = true;
@@ -207,7 +206,7 @@ impl Engine {
         self.effects.push(Effect::Failed { key: key.clone(), code: error.code() });
         let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
         if after == AfterFailure::CircuitOpened {
-            let opened = circuit_error(key, memory, error, &log_file);
+            let opened = circuit_error(key, memory, error);
             memory.last_error = Some(opened.clone());
             self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
             self.note(NoteLevel::Error, key, run, "circuit opened", opened.to_string());
@@ -236,6 +235,7 @@ impl Engine {
         let memory = &mut entry.observed.memory;
         fold::forgive(memory);
         memory.finished = Some(finished);
+        memory.failed = memory.ended.filter(|_| error.is_some());
         memory.last_error = error;
         entry.memory_changed = true;
         self.note(NoteLevel::Info, key, None, "process finished", finished.exit.to_string());
@@ -277,13 +277,14 @@ impl Engine {
         let by = Some(by.clone());
         self.effects.push(Effect::Note(Note { level: NoteLevel::Info, key: key.clone(), run, message, reason, by }));
     }
-
-    pub(super) fn log_file(&self, key: &Key) -> String {
-        self.log_dir.join(format!("{}.log", key.file_name())).display().to_string()
-    }
 }
 
-fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> Error {
+/// The command that shows the last lines that a process printed.
+pub(super) fn last_lines(key: &Key) -> String {
+    format!("prismctl pattern logs {} --tail 20", Error::word(key.as_str()))
+}
+
+fn circuit_error(key: &Key, memory: &Memory, error: &Error) -> Error {
     let next = match memory.circuit {
         Circuit::Open { retry_at: Some(_), .. } => "it is tried again by itself after a while",
         Circuit::Open { retry_at: None, .. } | Circuit::Closed | Circuit::HalfOpen { .. } => "it stays off until then",
@@ -291,7 +292,7 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error, log_file: &str) -> E
     // What was never executed has printed nothing; its own suggestion is the right one.
     let find_out = match (error.code(), error.suggestion()) {
         (Code::ProcessCrashed | Code::ProcessStartFailed | Code::HealthCheckFailed, _) | (_, None) => {
-            format!("find out why with tail -n 20 {log_file}")
+            format!("find out why with {}", last_lines(key))
         }
         (_, Some(own)) => own.to_owned(),
     };

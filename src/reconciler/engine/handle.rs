@@ -1,5 +1,6 @@
 //! What events do to the books of the engine. An event of a run that is not the key's own any more changes nothing.
 
+use super::enact::last_lines;
 use super::{Claim, Dice, Engine};
 use crate::error::{Code, Error};
 use crate::model::{
@@ -309,7 +310,7 @@ impl Engine {
             Some(oom) => oom.error(key, pid, instance),
             None => Error::new(Code::ProcessCrashed, format!("'{key}' ended with {exit}, which nobody asked for"))
                 .with("pid", pid)
-                .suggest(format!("read what it printed: tail -n 20 {}", self.log_file(key))),
+                .suggest(format!("read what it printed: {}", last_lines(key))),
         };
         if fold::accepts(restart, exit) {
             let clean = exit == ExitReason::Code(0);

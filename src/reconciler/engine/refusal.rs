@@ -1,6 +1,7 @@
 //! Why something that was asked for is not done, and what to do about it.
 
 use super::Engine;
+use super::enact::last_lines;
 use crate::error::{Code, Error};
 use crate::model::{Circuit, DesiredState, Key, Memory, Moment, Suspension};
 use crate::observed::ask::not_declared;
@@ -39,7 +40,7 @@ fn stopped(key: &Key, memory: &Memory) -> Error {
 }
 
 /// Its circuit is open.
-fn circuit_open(key: &Key, memory: &Memory, now: Moment, log_file: &str) -> Error {
+fn circuit_open(key: &Key, memory: &Memory, now: Moment) -> Error {
     let error = Error::new(
         Code::MaxErrorsExceeded,
         format!("'{key}' failed {} times in a row and is not restarted", memory.streak),
@@ -60,7 +61,8 @@ fn circuit_open(key: &Key, memory: &Memory, now: Moment, log_file: &str) -> Erro
         None => error,
     };
     error.suggest(format!(
-        "find out why with tail -n 20 {log_file}, then prismctl pattern reset {} starts it again",
+        "find out why with {}, then prismctl pattern reset {} starts it again",
+        last_lines(key),
         Error::word(key.as_str())
     ))
 }
@@ -98,7 +100,7 @@ impl Engine {
             return Err(stopped(key, memory));
         }
         if matches!(memory.circuit, Circuit::Open { .. }) {
-            return Err(circuit_open(key, memory, now, &self.log_file(key)));
+            return Err(circuit_open(key, memory, now));
         }
         Ok(())
     }

@@ -58,6 +58,7 @@ impl Engine {
             conditions: self.conditions(entry),
             differences: self.differences(key),
             failure: failure.cloned(),
+            failed_run: memory.failed.filter(|_| entry.observed.blocked.is_none()),
             declared: declared.cloned(),
         })
     }

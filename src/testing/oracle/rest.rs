@@ -29,7 +29,7 @@ impl World {
                 });
             }
         }
-        let mut successor = Engine::new(self.policy.clone(), "logs".into());
+        let mut successor = Engine::new(self.policy.clone());
         successor.restore(self.left(), now, &mut chance);
         let change = DesiredChange { attempted: true, complete: true, ..DesiredChange::default() };
         successor.handle(Event::Desired(change), now, &mut chance);

@@ -21,7 +21,7 @@ impl World {
         let count = restored.runs.len();
         self.told = restored.memories.iter().map(|m| (m.instance.key.clone(), Arc::clone(&m.instance))).collect();
         self.told_scanned = false;
-        let mut engine = Engine::new(self.policy.clone(), "logs".into());
+        let mut engine = Engine::new(self.policy.clone());
         engine.restore(restored, self.now, &mut self.chance);
         self.engine = Some(engine);
         let epoch = self.epoch;

@@ -38,7 +38,8 @@ fn logs_are_sent_from_the_end_and_as_they_grow() {
     client.launch(tenant("flooder", "a")).unwrap();
     let read = |tail_lines: i64, follow: bool| {
         let mut stub = client.stub();
-        let request = StreamLogsRequest { process_id: "ns:a:flooder".to_owned(), tail_lines, follow };
+        let request =
+            StreamLogsRequest { process_id: "ns:a:flooder".to_owned(), tail_lines, follow, ..Default::default() };
         client.run(stub.stream_logs(request)).map(tonic::Response::into_inner)
     };
     let mut following = read(1, true).unwrap();

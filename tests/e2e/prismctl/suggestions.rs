@@ -23,10 +23,9 @@ fn an_open_circuit_is_closed_by_the_reset_that_is_suggested() {
     let prismctl = Prismctl::of(&world);
     let opened = prismctl.refused("pattern launch sick --namespace a", 1);
     let refused = prismctl.refused("pattern launch sick --namespace a", 1);
-    let log = fs::read_dir(world.state().join("logs")).unwrap().next().unwrap().unwrap().path();
     for said in [&opened, &refused] {
         assert!(said.err.contains("code: MAX_ERRORS_EXCEEDED"), "{}", said.err);
-        follow(&prismctl, said.suggests(&format!("tail -n 20 {}", log.display())));
+        follow(&prismctl, said.suggests("prismctl pattern logs ns:a:sick --tail 20"));
     }
     fs::write(&fixed, "").unwrap();
     opened.suggests("prismctl pattern reset ns:a:sick");

@@ -173,7 +173,11 @@ impl PatternLauncher for Service {
     async fn get_process_status(&self, request: Request<GetProcessStatusRequest>) -> Answer<GetProcessStatusResponse> {
         let id = request.into_inner().process_id;
         let not_found = id.ends_with("nobody");
-        Ok(Response::new(GetProcessStatusResponse { process: (!not_found).then(|| process(&id)), not_found }))
+        Ok(Response::new(GetProcessStatusResponse {
+            process: (!not_found).then(|| process(&id)),
+            not_found,
+            last_lines: vec![],
+        }))
     }
 
     async fn restart_pattern(&self, request: Request<RestartRequest>) -> Answer<RestartResponse> {
@@ -240,7 +244,7 @@ impl PatternLauncher for Service {
 
     async fn stream_logs(&self, _: Request<StreamLogsRequest>) -> Answer<Self::StreamLogsStream> {
         let parts = [b"one\n".to_vec(), b"\x1b[2Jtwo\xff\n".to_vec()];
-        let parts = parts.into_iter().map(|data| Ok(StreamLogsResponse { data }));
+        let parts = parts.into_iter().map(|data| Ok(StreamLogsResponse { data, missed: 0 }));
         Ok(Response::new(Box::pin(iter(parts))))
     }
 

@@ -129,7 +129,7 @@ impl Bench {
 }
 
 pub(super) fn engine() -> Engine {
-    Engine::new(Policy::default(), "logs".into())
+    Engine::new(Policy::default())
 }
 
 /// An instance that somebody launched.
