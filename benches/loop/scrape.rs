@@ -9,8 +9,8 @@ use pattern_launcher::metrics::{Labels, Metrics, Standing};
 use pattern_launcher::model::{DesiredStatus, Key, KeyStatus};
 use pattern_launcher::observed::ProbeOutcome;
 use rustix::time::{ClockId, clock_gettime};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ fn probed(table: &mut Table, folder: &Path, rounds: usize) {
     table.cpu_of(&format!("daemon's CPU, {PROBED} instances not probed"), (resting, WATCHED));
     let each = probing.saturating_sub(resting) / u32::try_from(probes.saturating_sub(few).max(1)).unwrap();
     table.figure(&format!("each of {probes} probes"), &format!("{:.1} µs of CPU", each.as_secs_f64() * 1e6), "");
-    let bare = bare_client(world.ports().http());
+    let bare = bare_client();
     table.figure("each request of a bare keep-alive client", &format!("{:.1} µs of CPU", bare.as_secs_f64() * 1e6), "");
     table.beside("the bare client", each, bare);
     drop(daemon);
@@ -111,32 +111,54 @@ fn watched(daemon: &Daemon) -> (Duration, usize) {
     (cpu_of(daemon.pid()).saturating_sub(cpu), probes() - before)
 }
 
-/// The CPU time that a request takes whoever sends them one after the other over one connection.
-fn bare_client(port: u16) -> Duration {
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
+/// The CPU time that a request takes a client that does nothing else and sends one after the other over one connection,
+/// to a server in a thread of its own.
+fn bare_client() -> Duration {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || serve(&listener.accept().unwrap().0));
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
     let used = || {
-        let now = clock_gettime(ClockId::ProcessCPUTime);
+        let now = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
     };
     let before = used();
-    let mut line = String::new();
     for _ in 0..REQUESTS {
-        writer.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        let mut length = 0;
-        loop {
-            line.clear();
-            reader.read_line(&mut line).unwrap();
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
+        writer.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let length = head(&mut reader).expect("an answer");
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
     }
-    used().saturating_sub(before) / REQUESTS
+    let each = used().saturating_sub(before) / REQUESTS;
+    drop(stream.shutdown(Shutdown::Both));
+    server.join().unwrap();
+    each
+}
+
+/// Answers each request on a connection until its client goes.
+fn serve(stream: &TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    let (mut reader, mut writer) = (BufReader::new(stream), stream);
+    while head(&mut reader).is_some() {
+        writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n").unwrap();
+    }
+}
+
+/// Reads a head; how long its body is, or `None` at the end.
+fn head(reader: &mut impl BufRead) -> Option<usize> {
+    let (mut length, mut line) = (0, String::new());
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).unwrap() == 0 {
+            return None;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            return Some(length);
+        }
+    }
 }
