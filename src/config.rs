@@ -12,15 +12,15 @@ pub use limits::NamespaceLimits;
 pub use settings::{DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
-    CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
-    Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, HostName, IdRange, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff,
+    PortRange, Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
 };
 
 use crate::act::LogLimits;
 use crate::desired::Defaults;
 use crate::error::{Code, Error, Result};
 use crate::metrics::Labels;
-use crate::model::{IsolationLevel, Limit, Policy, Resources, Unenforced};
+use crate::model::{IsolationLevel, Limit, Policy, Protection, Resources, Unenforced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -87,6 +87,12 @@ pub struct Config {
     pub log_level: String,
     /// Where cgroups are made.
     pub cgroup: CgroupSetting,
+    /// Whether tenants get users of their own, unless a manifest says otherwise.
+    pub tenant_users: bool,
+    /// The users that they get, both ends included.
+    pub tenant_uids: (u32, u32),
+    /// No process is started without these.
+    pub required_protections: BTreeSet<Protection>,
 }
 
 /// What TLS is made of: PEM files, read at the start.
@@ -198,6 +204,11 @@ impl Config {
             log_format: settings.log_format.unwrap_or(LogFormat::Auto),
             log_level: settings.log_level.map_or_else(|| "info".to_owned(), |level| level.0),
             cgroup: settings.cgroup.unwrap_or(CgroupSetting::Auto),
+            tenant_users: settings.tenant_users.unwrap_or(production),
+            tenant_uids: settings
+                .tenant_uids
+                .map_or((IdRange::UNUSED.0, IdRange::UNUSED.1), |range| (range.0, range.1)),
+            required_protections: settings.required_protections.into_iter().flatten().collect(),
         })
     }
 }

@@ -345,6 +345,7 @@ async fn adopt(host: &Host, loaded: LoadedRecords) -> Restored {
     }
     host.output().declare(memories.iter().map(|memory| &memory.instance.key));
     let names: Vec<String> = damaged.iter().map(|(file_name, _)| file_name.clone()).collect();
+    host.keep_sessions(memories.iter().map(|memory| &memory.instance.key));
     let mut runs = host.restore(runs, &names).await;
     runs.extend(damaged.into_iter().map(|(file_name, error)| RestoredRun::Unverifiable { file_name, error }));
     Restored { memories, runs }

@@ -10,6 +10,7 @@ pub mod isolation;
 pub mod limits;
 pub mod pattern;
 pub mod policy;
+pub mod privileges;
 pub mod run;
 pub mod secret;
 pub mod status;
@@ -28,6 +29,7 @@ pub use pattern::{
     HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot, StopSignal,
 };
 pub use policy::Policy;
+pub use privileges::{Confinement, LimitName, Privileges, ProcessLimit, Protection, TenantUsers};
 pub use run::{
     Circuit, ExitReason, FREEZER_BASE, Finished, LIMITS_BASE, Memory, ProcessIdentity, Rollout, RunRecord,
     StopProgress, Suspension, V2_BASE,

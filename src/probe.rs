@@ -19,7 +19,7 @@ mod worker;
 pub use exec::ProbeChildren;
 
 use crate::error::{Code, Error, Result};
-use crate::model::{HealthCheck, Instance, Key, Moment, Ports, RunId};
+use crate::model::{Confinement, HealthCheck, Instance, Key, Moment, Ports, RunId};
 use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -37,10 +37,22 @@ const IN_FLIGHT: usize = 256;
 /// The most probes of one namespace under way at once, so that slow answers of one leave room for the others.
 const IN_FLIGHT_PER_NAMESPACE: usize = IN_FLIGHT / 4;
 
+/// What is probed.
+#[derive(Debug)]
+pub struct Probed {
+    /// From what it was started.
+    pub instance: Arc<Instance>,
+    /// Where it listens.
+    pub ports: Ports,
+    /// The variables that it was given before its own, which exec probes get too.
+    pub inherited: BTreeMap<String, String>,
+    /// As whom it runs, and exec probes with it.
+    pub confinement: Confinement,
+}
+
 /// Probes runs, and sends each outcome as [`Event::Probed`].
 pub struct Prober {
     events: mpsc::Sender<Event>,
-    inherited_env: BTreeMap<String, String>,
     clock: Clock,
     http: reqwest::Client,
     children: Arc<ProbeChildren>,
@@ -56,19 +68,14 @@ impl fmt::Debug for Prober {
 }
 
 impl Prober {
-    /// A prober that reports to `events`. Exec probes inherit `inherited_env` as processes do; `clock` tells the time,
-    /// sleep and suspension included. Fails when no HTTP client can be made.
-    pub fn new(
-        events: mpsc::Sender<Event>,
-        inherited_env: BTreeMap<String, String>,
-        clock: impl Fn() -> Moment + Send + Sync + 'static,
-    ) -> Result<Self> {
+    /// A prober that reports to `events`; `clock` tells the time, sleep and suspension included. Fails when no HTTP client
+    /// can be made.
+    pub fn new(events: mpsc::Sender<Event>, clock: impl Fn() -> Moment + Send + Sync + 'static) -> Result<Self> {
         let http = http::client().map_err(|error| {
             Error::new(Code::InternalError, "No client for http probes can be made").caused_by(&error)
         })?;
         Ok(Self {
             events,
-            inherited_env,
             clock: Arc::new(clock),
             http,
             children: Arc::default(),
@@ -80,12 +87,12 @@ impl Prober {
 
     /// Begins to probe a run, in place of any probe of it: quickly until it has been healthy, then at the interval.
     /// Must be called within a tokio runtime.
-    pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, instance: Arc<Instance>, ports: Ports) {
+    pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, probed: Probed) {
         let children = Arc::clone(&self.children);
         // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
         let span = tracing::error_span!("probe", %key, %run);
         let worker = Worker {
-            target: Target::new(&check.target, &self.http, &self.inherited_env, instance, ports, run, children),
+            target: Target::new(&check.target, &self.http, probed, run, children),
             slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
             key: key.clone(),
             run,

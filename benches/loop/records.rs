@@ -9,8 +9,9 @@ use crate::measure::monotonic;
 use crate::table::Table;
 use pattern_launcher::act::{Records, clock};
 use pattern_launcher::model::{
-    Content, DesiredState, Generation, Instance, Isolation, Memory, Namespace, Origin, PatternName, PatternRevision,
-    Ports, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
+    Confinement, Content, DesiredState, Generation, Instance, Isolation, Memory, Namespace, Origin, PatternName,
+    PatternRevision, Ports, Privileges, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec,
+    StopSignal, Supervision,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -126,6 +127,7 @@ fn instance(number: usize) -> Arc<Instance> {
             args: vec!["--tenant".to_owned(), "$(NAMESPACE)".to_owned()],
             environment: BTreeMap::from([("LOG_LEVEL".to_owned(), Secret::new("info"))]),
             preferred_port: None,
+            privileges: Privileges::default(),
         },
         config: BTreeMap::from([("KAFKA_BROKERS".to_owned(), Secret::new("localhost:9092"))]),
     };
@@ -157,6 +159,7 @@ fn run_record(number: usize) -> RunRecord {
             start_time: 99,
             boot: now.boot,
             cgroup: Some("/sys/fs/cgroup/x".into()),
+            confinement: Confinement::default(),
         },
         launch: Arc::clone(&instance.content.launch),
         supervision: instance.content.supervision.clone(),

@@ -1,12 +1,12 @@
 //! Which file a manifest's `executable` is, and what to say when it cannot be run.
 
-use super::spawner::{SpawnFailure, Stage};
+use super::spawner::{ChildUser, SpawnFailure, Stage};
 use crate::error::{Code, Error};
 use crate::model::{Key, PatternRevision};
 use rustix::fs::Access;
 use rustix::io::Errno;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where a bare word is looked up when the environment has no `PATH`, as `execvp` does.
@@ -53,12 +53,17 @@ pub(crate) struct Attempt<'a> {
     pub(crate) folder: &'a Path,
     /// Where its output goes.
     pub(crate) log: &'a Path,
+    /// By whom, where that is not the launcher's user.
+    pub(crate) user: Option<&'a ChildUser>,
 }
 
 impl Attempt<'_> {
     /// The error that a user sees.
     pub(crate) fn error(&self, failure: SpawnFailure) -> Error {
         match failure.stage {
+            Stage::Exec | Stage::Folder if failure.errno == Errno::ACCESS && self.barrier().is_some() => {
+                self.unreachable(failure.errno)
+            }
             Stage::Exec => self.exec_error(failure.errno),
             Stage::Folder => self
                 .failed("The working directory cannot be entered", failure.errno)
@@ -80,6 +85,15 @@ impl Attempt<'_> {
             Stage::HandOver => self
                 .failed("The process that starts processes died twice over it", failure.errno)
                 .suggest("look into the kernel log for why: dmesg | tail"),
+            Stage::Limit => self
+                .failed("A limit of the process cannot be set", failure.errno)
+                .suggest(format!("lower 'rlimits' in {}: only root may raise a hard limit", self.manifest())),
+            Stage::Nice | Stage::OomScore => self
+                .failed("The priority of the process cannot be set", failure.errno)
+                .suggest(format!("raise 'nice' and 'oom_score_adj' in {}: only root may lower them", self.manifest())),
+            Stage::Capabilities | Stage::User => self
+                .failed("The process cannot become another user", failure.errno)
+                .suggest("check that the launcher has all rights of root, and that the user exists in its user namespace: cat /proc/self/uid_map"),
             Stage::Request | Stage::Pipes | Stage::SetUp => self
                 .failed("The process could not be set up", failure.errno)
                 .suggest(format!("try the start by hand: cd {} && {}", self.folder.display(), self.program.display())),
@@ -89,6 +103,10 @@ impl Attempt<'_> {
     fn no_process(&self, errno: Errno) -> Error {
         self.failed("The machine allows no further process", errno)
             .suggest("raise the limit on processes (ulimit -u, pids.max of the launcher's cgroup, kernel.pid_max)")
+    }
+
+    fn manifest(&self) -> String {
+        self.folder.join("manifest.yaml").display().to_string()
     }
 
     fn failed(&self, message: &str, errno: Errno) -> Error {
@@ -157,9 +175,51 @@ impl Attempt<'_> {
             .suggest(suggestion)
     }
 
+    /// What keeps another user than the launcher's from the program or from its folder.
+    fn barrier(&self) -> Option<PathBuf> {
+        let user = self.user?;
+        barrier(self.program, user).or_else(|| barrier(&self.folder.join("."), user))
+    }
+
+    fn unreachable(&self, errno: Errno) -> Error {
+        let barrier = self.barrier().unwrap_or_default();
+        let uid = self.user.map_or(0, |user| user.uid);
+        Error::new(Code::ExecutableNotRunnable, "The user of the process cannot reach its executable")
+            .with("process_id", self.key)
+            .with("executable", self.program.display())
+            .with("user", uid)
+            .with("in_the_way", barrier.display())
+            .because(errno.to_string())
+            .suggest(format!(
+                "chmod o+x {}, or write 'protection: {{ own_user: false }}' in {}",
+                barrier.display(),
+                self.manifest()
+            ))
+    }
+
     fn lacks_permission_bits(&self) -> bool {
         std::fs::metadata(self.program).is_ok_and(|file| file.permissions().mode() & 0o111 == 0)
     }
+}
+
+/// The first folder above a file, or the file itself, that this user may not enter or execute. `None` when nothing is in
+/// the way, as far as the permission bits tell.
+pub(crate) fn barrier(path: &Path, user: &ChildUser) -> Option<PathBuf> {
+    let mut from_the_top: Vec<&Path> = path.ancestors().collect();
+    from_the_top.reverse();
+    let barred = |path: &&Path| std::fs::metadata(path).is_ok_and(|found| !may_pass(&found, user));
+    from_the_top.into_iter().find(barred).map(Path::to_owned)
+}
+
+fn may_pass(found: &std::fs::Metadata, user: &ChildUser) -> bool {
+    let shift = if found.uid() == user.uid {
+        6
+    } else if found.gid() == user.gid || user.groups.contains(&found.gid()) {
+        3
+    } else {
+        0
+    };
+    user.uid == 0 || found.permissions().mode() >> shift & 1 == 1
 }
 
 /// The interpreter that the first line of a script names.
@@ -173,6 +233,7 @@ fn interpreter(program: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Privileges;
 
     fn revision(executable: &str) -> PatternRevision {
         PatternRevision {
@@ -183,6 +244,7 @@ mod tests {
             args: Vec::new(),
             environment: std::collections::BTreeMap::new(),
             preferred_port: None,
+            privileges: Privileges::default(),
         }
     }
 
@@ -207,5 +269,29 @@ mod tests {
         assert_eq!(interpreter(&script), Some("/usr/bin/no-such".to_owned()));
         std::fs::write(&script, "hello").expect("written");
         assert_eq!(interpreter(&script), None);
+    }
+
+    #[test]
+    fn what_is_in_a_users_way_is_the_first_folder_that_it_may_not_enter() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).expect("made");
+        let program = inner.join("program");
+        std::fs::write(&program, "#!/bin/sh\n").expect("written");
+        let allow = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
+        };
+        let (stranger, owner) = (4_000_000_000, folder.path().metadata().expect("there").uid());
+        let user = |uid, groups| ChildUser { uid, gid: 4_000_000_000, groups };
+        allow(folder.path(), 0o755);
+        allow(&inner, 0o750);
+        allow(&program, 0o700);
+        assert_eq!(barrier(&program, &user(stranger, Vec::new())), Some(inner.clone()));
+        allow(&inner, 0o711);
+        assert_eq!(barrier(&program, &user(stranger, Vec::new())), Some(program.clone()));
+        assert_eq!(barrier(&program, &user(owner, Vec::new())), None);
+        allow(&program, 0o710);
+        let group = program.metadata().expect("there").gid();
+        assert_eq!(barrier(&program, &user(stranger, vec![group])), None);
     }
 }

@@ -9,6 +9,7 @@ use super::mailbox::Orders;
 use super::orphans::watch;
 use super::output::{LogLimits, Output};
 use super::prepare::Surroundings;
+use super::privileges::Rights;
 use super::reaper::{Owned, reap_orphans};
 use super::records::Records;
 use super::run::stop::Killing;
@@ -17,13 +18,14 @@ use super::shared::Shared;
 use super::spawner::Client;
 use super::state_folder::Presence;
 use super::sweep::{Orphans, strays};
+use super::tenants::Tenants;
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{Key, RunId, RunRecord};
+use crate::model::{IsolationLevel, Key, Protection, RunId, RunRecord, TenantUsers};
 use crate::observed::{Event, RestoredRun};
 use crate::plan::{Effect, Note, NoteLevel};
-use crate::probe::Prober;
+use crate::probe::{Probed, Prober};
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
@@ -57,6 +59,12 @@ pub struct HostSettings {
     pub orphans: Orphans,
     /// How often they are looked for.
     pub orphan_interval: Duration,
+    /// Whether tenants get users of their own, unless a manifest says otherwise.
+    pub tenant_users: TenantUsers,
+    /// The users that they get, both ends included.
+    pub tenant_uids: (u32, u32),
+    /// No process is started without these.
+    pub required_protections: BTreeSet<Protection>,
     /// What runs use is told to these.
     pub metrics: Arc<Metrics>,
 }
@@ -150,6 +158,9 @@ impl Host {
             subreaper,
             orphans,
             orphan_interval,
+            tenant_users,
+            tenant_uids,
+            required_protections,
             metrics,
         } = settings;
         make_private(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
@@ -177,9 +188,14 @@ impl Host {
             );
         }
         let open_files = raise_open_files();
-        let prober = Prober::new(events.clone(), inherited_env.clone(), clock::now)?;
+        let prober = Prober::new(events.clone(), clock::now)?;
+        let rights = Rights::of_this_process(spawner.has_spawner(), tenant_users, required_protections);
+        if tenant_users == TenantUsers::On && !rights.root {
+            tracing::warn!("tenants run as the launcher's own user: only root can give them users of their own");
+        }
+        let tenants = Tenants::new(&state_dir, tenant_uids);
         let output = Arc::new(Output::start(&log_dir, log_limits)?);
-        let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files };
+        let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files, rights, tenants };
         let shared = Arc::new(Shared::new(surroundings, records, output, spawner, known, Meters::new(metrics), events));
         drop(tokio::spawn(read_meters(Arc::clone(&shared))));
         if subreaper == Subreaper::On {
@@ -226,6 +242,13 @@ impl Host {
         restored
     }
 
+    /// Removes the folders of sessions other than these, which were forgotten while no launcher ran.
+    pub fn keep_sessions<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        let sessions = keys.filter(|key| key.level() == IsolationLevel::Session).map(Key::file_name).collect();
+        self.shared.surroundings.tenants.retain(&sessions);
+        self.sweep_tenants();
+    }
+
     fn take_over(&self, record: RunRecord, found: Found) -> RestoredRun {
         match found {
             Found::Rebooted => RestoredRun::Rebooted(record),
@@ -254,10 +277,7 @@ impl Host {
     pub fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::SaveMemory(memory) => self.shared.records.save_memory(*memory),
-            Effect::DropMemory(key) => {
-                self.shared.output.gone(&key);
-                self.shared.records.drop_memory(key);
-            }
+            Effect::DropMemory(key) => self.drop_memory(key),
             Effect::Prepare(request) => {
                 let run = self.run(&request.key, request.run);
                 let key = request.key.clone();
@@ -270,7 +290,10 @@ impl Host {
             Effect::KillTree { run, .. } => self.tell(run, |orders| orders.kill = true),
             Effect::Limit { run, resources, .. } => self.tell(run, |orders| orders.limit = Some(resources)),
             Effect::DropRun { key, run } => self.drop_run(&key, run),
-            Effect::Probe { key, run, check, instance, ports } => self.prober.begin(key, run, check, instance, ports),
+            Effect::Probe { key, run, check, instance, ports, confinement } => {
+                let inherited = self.shared.surroundings.inherited_by(&key, run, &confinement);
+                self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement });
+            }
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
             Effect::Abandon { file_name, except } => self.abandon(file_name, except),
             // These are for the store and for the metrics, and the loop has told them.
@@ -299,6 +322,26 @@ impl Host {
         self.shared.leave.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+    }
+
+    fn drop_memory(&self, key: Key) {
+        self.shared.surroundings.tenants.release(&key);
+        if key.level() == IsolationLevel::Session {
+            self.sweep_tenants();
+        }
+        self.shared.output.gone(&key);
+        self.shared.records.drop_memory(key);
+    }
+
+    /// Removes the folders of sessions that are declared no more.
+    fn sweep_tenants(&self) {
+        let shared = Arc::clone(&self.shared);
+        drop(self.shared.tasks.spawn(async move {
+            let surroundings = Arc::clone(&shared.surroundings);
+            if let Err(error) = shared.blocking("", move || surroundings.tenants.sweep()).await {
+                tracing::warn!(%error, "the folders of a session that is gone cannot be removed");
+            }
+        }));
     }
 
     fn abandon(&self, file_name: String, except: Option<RunId>) {

@@ -1,11 +1,13 @@
 //! Everything about a start that is done before there is a child: ports, cgroup, executable, arguments, environment.
 
 use super::cgroup::{self, Base, RunCgroup};
-use super::executable::{Attempt, locate};
+use super::executable::{Attempt, barrier, locate};
 use super::ports;
-use super::spawner::{SpawnFailure, SpawnRequest};
+use super::privileges::Rights;
+use super::spawner::{ChildPrivileges, ChildUser, SpawnFailure, SpawnRequest};
+use super::tenants::Tenants;
 use crate::error::{Code, Error};
-use crate::model::{Environment, Key, LimitsEffective, expand};
+use crate::model::{Confinement, Environment, Key, LimitsEffective, Protection, RunId, expand};
 use crate::observed::{Fault, PortKind};
 use crate::plan::PrepareRequest;
 use std::collections::BTreeMap;
@@ -24,6 +26,23 @@ pub(crate) struct Surroundings {
     pub(crate) cgroups: Option<Base>,
     /// The soft limit of open files that the launcher was started with.
     pub(crate) open_files: u64,
+    /// What of their privileges can be given to processes.
+    pub(crate) rights: Rights,
+    /// Users and folders of tenants.
+    pub(crate) tenants: Tenants,
+}
+
+impl Surroundings {
+    /// The variables that a process is given before any of its own.
+    pub(crate) fn inherited_by(&self, key: &Key, run: RunId, confinement: &Confinement) -> BTreeMap<String, String> {
+        let mut inherited = self.inherited_env.clone();
+        if let (true, Some(user)) = (confinement.protections.contains(&Protection::OwnFolders), confinement.uid) {
+            let own =
+                self.tenants.environment(key, run, user).into_iter().map(|(name, value)| (name.to_owned(), value));
+            inherited.extend(own);
+        }
+        inherited
+    }
 }
 
 /// A start that can be tried.
@@ -35,6 +54,8 @@ pub(crate) struct Ready {
     pub(crate) cgroup: Option<RunCgroup>,
     /// Which of its limits are in force there.
     pub(crate) limits: LimitsEffective,
+    /// What it will be confined to.
+    pub(crate) confinement: Confinement,
     /// For the error when it fails.
     pub(crate) paths: Paths,
 }
@@ -45,13 +66,14 @@ pub(crate) struct Paths {
     program: PathBuf,
     folder: PathBuf,
     log: PathBuf,
+    user: Option<ChildUser>,
 }
 
 impl Paths {
     /// The error that a user sees when a start failed.
     pub(crate) fn error(&self, key: &Key, failure: SpawnFailure) -> Error {
-        let Self { program, folder, log } = self;
-        Attempt { key, program, folder, log }.error(failure)
+        let Self { program, folder, log, user } = self;
+        Attempt { key, program, folder, log, user: user.as_ref() }.error(failure)
     }
 }
 
@@ -75,7 +97,9 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
         return Err(Refusal::PortTaken { port, holder: ports::holder(number) });
     }
     let pattern = &request.instance.content.launch.pattern;
-    let environment = Environment::of(&surroundings.inherited_env, &request.instance, request.ports, request.run);
+    let (privileges, confinement) = confine(surroundings, request)?;
+    let inherited = surroundings.inherited_by(&request.key, request.run, &confinement);
+    let environment = Environment::of(&inherited, &request.instance, request.ports, request.run);
     let folder = std::path::absolute(&pattern.folder).map_err(|cause| {
         let error = Error::new(Code::ProcessStartFailed, "The pattern's folder cannot be named").caused_by(&cause);
         let error = error.with("process_id", &request.key).suggest("give --patterns-dir as an absolute path");
@@ -109,8 +133,10 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
             .map(|limit| path("cgroup", limit))
             .collect::<Result<_, _>>()?,
         open_files: surroundings.open_files,
+        privileges,
     };
-    Ok(Ready { spawn, cgroup, limits, paths: Paths { program, folder, log } })
+    let paths = Paths { program, folder, log, user: spawn.privileges.user.clone() };
+    Ok(Ready { spawn, cgroup, limits, confinement, paths })
 }
 
 /// Makes the cgroup of a run and limits it, before anything is in it.
@@ -130,6 +156,32 @@ fn limited_cgroup(
         tracing::debug!(key = %request.key, %error, "the cgroup of a run could not be removed");
     }
     Err(Refusal::Failed(error, Fault::Instance))
+}
+
+/// Who it will be, and with which folders of its own.
+fn confine(surroundings: &Surroundings, request: &PrepareRequest) -> Result<(ChildPrivileges, Confinement), Refusal> {
+    let Surroundings { rights, tenants, .. } = surroundings;
+    let made = rights.confine(&request.instance, tenants).and_then(|(privileges, confinement)| {
+        if let (true, Some(user)) = (confinement.protections.contains(&Protection::OwnFolders), &privileges.user) {
+            tenants.make_folders(&request.key, request.run, user.uid)?;
+            if let Some(barrier) = barrier(&tenants.folder(&request.key), user) {
+                return Err(unreachable(&request.key, user.uid, &barrier));
+            }
+        }
+        Ok((privileges, confinement))
+    });
+    made.map_err(|error| {
+        let lacking = error.code() == Code::StoreUnavailable;
+        Refusal::Failed(error, if lacking { Fault::Launcher } else { Fault::Instance })
+    })
+}
+
+fn unreachable(key: &Key, user: u32, barrier: &Path) -> Error {
+    Error::new(Code::ProcessStartFailed, "The user of a tenant cannot reach its own folders")
+        .with("process_id", key)
+        .with("user", user)
+        .with("folder", barrier.display())
+        .suggest(format!("chmod o+x {}, or give a --state-dir that everybody can pass through", barrier.display()))
 }
 
 fn make_cgroup(base: &Base, request: &PrepareRequest) -> Result<RunCgroup, Refusal> {

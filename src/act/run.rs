@@ -277,14 +277,18 @@ pub(crate) async fn forget(run: &Run, cgroup: Option<RunCgroup>) {
 
 /// Removes the record and the cgroup of a run of which nothing lives.
 pub(crate) async fn remove_traces(run: &Run, cgroup: Option<RunCgroup>) {
-    let (records, own, id) = (Arc::clone(&run.shared.records), run.key.clone(), run.id);
+    let (records, key, id) = (Arc::clone(&run.shared.records), run.key.clone(), run.id);
     let shared = Arc::clone(&run.shared);
     run.shared
         .blocking(run.key.namespace(), move || {
             shared.meters.end(id);
-            shared.output.over(&own, id);
+            shared.output.over(&key, id);
             if let Err(error) = records.drop_run(id) {
                 Shared::note_failure(id, "the record of a run could not be removed", &error);
+            }
+            if let Err(error) = shared.surroundings.tenants.clear(&key, id) {
+                // What is for one run is emptied before the next.
+                tracing::debug!(run = %id, %error, "the folders of a run could not be removed");
             }
             if let Some(Err(error)) = cgroup.map(|cgroup| cgroup.remove()) {
                 // It is empty, and the next launcher removes what is.

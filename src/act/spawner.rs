@@ -8,12 +8,15 @@
 pub(crate) mod child;
 pub(crate) mod client;
 mod plain;
+pub(crate) mod privileges;
 pub(crate) mod protocol;
 
 pub(crate) use client::{Client, HeldChild, SpawnFailure};
+pub(crate) use privileges::{ChildPrivileges, ChildUser};
 pub(crate) use protocol::{SpawnRequest, Stage};
 
 use crate::act::sys::{self, SingleThreaded};
+use crate::model::{Confinement, Protection};
 use child::{Child, Join};
 use protocol::{REPLY_FDS, REQUEST_LIMIT, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::{IoSlice, Read as _};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
@@ -32,6 +35,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) const SUBCOMMAND: &str = "__spawner";
 /// The number of the cgroup that a tree is tracked by, among those that a child joins by itself.
 const TRACKING: u8 = u8::MAX;
+/// The first argument of a process that is to become another one, confined as its second argument says: an exec probe.
+const CONFINED: &str = "__confined";
+/// The exit code of one that could not.
+const NOT_CONFINED: u8 = 126;
 /// The type of a v2 cgroup file system.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
@@ -54,7 +61,14 @@ static ENTERED: AtomicBool = AtomicBool::new(false);
 /// ```
 pub fn run_if_spawner() -> Option<ExitCode> {
     ENTERED.store(true, Ordering::Relaxed);
-    if std::env::args_os().nth(1).is_none_or(|argument| argument != SUBCOMMAND) {
+    let argument = std::env::args_os().nth(1)?;
+    if argument == CONFINED {
+        // What failed is read by whoever waits for the probe.
+        let failure = become_confined();
+        let _ = rustix::io::write(rustix::stdio::stderr(), format!("{failure}\n").as_bytes());
+        return Some(ExitCode::from(NOT_CONFINED));
+    }
+    if argument != SUBCOMMAND {
         return None;
     }
     Some(match serve_launcher() {
@@ -67,6 +81,37 @@ pub fn run_if_spawner() -> Option<ExitCode> {
 /// Whether this executable can be run as a spawner.
 pub(crate) fn was_entered() -> bool {
     ENTERED.load(Ordering::Relaxed)
+}
+
+/// The words that run what follows them confined like a process; `None` where that is no difference.
+pub(crate) fn confined(confinement: &Confinement) -> Option<[OsString; 3]> {
+    let (uid, gid) = (confinement.uid?, confinement.gid?);
+    let has = |protection| confinement.protections.contains(&protection);
+    let privileges = ChildPrivileges {
+        user: Some(ChildUser { uid, gid, groups: Vec::new() }),
+        no_new_privileges: has(Protection::NoNewPrivileges),
+        no_capabilities: has(Protection::NoCapabilities),
+        ..ChildPrivileges::default()
+    };
+    let privileges = serde_json::to_string(&privileges).unwrap_or_default();
+    Some([client::executable().into(), CONFINED.into(), privileges.into()])
+}
+
+/// Becomes what its arguments say; returns only when that fails.
+fn become_confined() -> std::io::Error {
+    let mut arguments = std::env::args_os().skip(2);
+    let alone = SingleThreaded::prove().map(drop);
+    let privileges = arguments.next().and_then(|text| serde_json::from_slice(text.as_encoded_bytes()).ok());
+    let (Ok(()), Some(privileges), Some(program)) = (alone, privileges, arguments.next()) else {
+        return std::io::Error::from(Errno::INVAL);
+    };
+    let privileges: ChildPrivileges = privileges;
+    if let Err((_, errno)) = privileges.assume() {
+        return errno.into();
+    }
+    #[expect(clippy::disallowed_methods, reason = "it becomes the program and starts none")]
+    let mut command = std::process::Command::new(program);
+    std::os::unix::process::CommandExt::exec(command.args(arguments))
 }
 
 fn serve_launcher() -> std::io::Result<()> {

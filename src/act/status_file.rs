@@ -367,6 +367,7 @@ mod tests {
             address: None,
             limits_effective: None,
             tracking: None,
+            isolation_effective: Vec::new(),
             generation: Generation(1),
             observed_generation: Generation(1),
             error_count,

@@ -211,6 +211,62 @@ fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// A user of this machine: its id, the id of its group, and the ids of all groups that it is in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Its id.
+    pub(crate) uid: u32,
+    /// Its group.
+    pub(crate) gid: u32,
+    /// All its groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What a record of the user or group database may take: the most that glibc itself asks for.
+const RECORD_LIMIT: usize = 64 << 10;
+/// The most groups that the kernel gives a process.
+const GROUPS_LIMIT: libc::c_int = 65_536;
+
+/// A user by name, from whatever databases the machine has. May block.
+pub(crate) fn account(name: &CStr) -> io::Result<Option<Account>> {
+    let mut buffer = vec![0; RECORD_LIMIT];
+    // SAFETY: passwd is a plain record of integers and pointers, for which all zeros is a valid value.
+    let mut record: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::passwd = ptr::null_mut();
+    // SAFETY: all pointers are to live objects, and the buffer's length is its own.
+    let error =
+        unsafe { libc::getpwnam_r(name.as_ptr(), &raw mut record, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+    match (error, found.is_null()) {
+        (0, true) => return Ok(None),
+        (0, false) => {}
+        (error, _) => return Err(io::Error::from_raw_os_error(error)),
+    }
+    let mut count = GROUPS_LIMIT;
+    let mut groups = vec![0; RECORD_LIMIT];
+    // SAFETY: the array has room for as many groups as `count` says.
+    let listed = unsafe { libc::getgrouplist(name.as_ptr(), record.pw_gid, groups.as_mut_ptr(), &raw mut count) };
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    if listed == -1 {
+        return Err(io::Error::other("it is in more groups than a process can have"));
+    }
+    Ok(Some(Account { uid: record.pw_uid, gid: record.pw_gid, groups }))
+}
+
+/// A group by name. May block.
+pub(crate) fn group_id(name: &CStr) -> io::Result<Option<u32>> {
+    let mut buffer = vec![0; RECORD_LIMIT];
+    // SAFETY: group is a plain record of integers and pointers, for which all zeros is a valid value.
+    let mut record: libc::group = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::group = ptr::null_mut();
+    // SAFETY: all pointers are to live objects, and the buffer's length is its own.
+    let error =
+        unsafe { libc::getgrnam_r(name.as_ptr(), &raw mut record, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+    match error {
+        0 => Ok((!found.is_null()).then_some(record.gr_gid)),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// `struct pidfd_info` of `linux/pidfd.h` in its first version.
 #[repr(C)]
 #[derive(Default)]

@@ -178,12 +178,18 @@ fn kill_exactly(seen: &ProcessStat) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::BootId;
+    use crate::model::{BootId, Confinement};
 
     const BOOT: BootId = BootId::from_u128(1);
 
     fn group(proof: SessionProof) -> Group {
-        let main = ProcessIdentity { pid: 2_000_000_100, start_time: 50, boot: BOOT, cgroup: None };
+        let main = ProcessIdentity {
+            pid: 2_000_000_100,
+            start_time: 50,
+            boot: BOOT,
+            cgroup: None,
+            confinement: Confinement::default(),
+        };
         Group { main, run: RunId::from_random(1), proof }
     }
 

@@ -200,6 +200,7 @@ pub(super) fn pattern_info(status: &KeyStatus, now: Moment) -> proto::PatternInf
         grpc_port: status.ports.map_or(0, |ports| ports.grpc.into()),
         health_port: status.ports.map_or(0, |ports| ports.health.into()),
         limits_effective: status.limits_effective.as_ref().map(wire_limits),
+        isolation_effective: status.isolation_effective.clone(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::limits::NamespaceLimits;
 use super::value::{
-    CgroupSetting, CoresOrOff, CountOrOff, HostName, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff, PortRange,
-    Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
+    CgroupSetting, CoresOrOff, CountOrOff, HostName, IdRange, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff,
+    PortRange, Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
 };
-use crate::model::{IsolationLevel, Namespace, PatternName};
+use crate::model::{IsolationLevel, Namespace, PatternName, Protection};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -160,6 +160,17 @@ pub struct Settings {
     /// Where the cgroups of processes are made [default: auto].
     #[arg(long, value_name = "auto|off|PATH")]
     pub cgroup: Option<CgroupSetting>,
+    /// Whether each tenant runs as a user of its own; it needs a launcher that is root [default: false, true in production].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tenant_users: Option<bool>,
+    /// Where the users of tenants come from: numbers that nothing else on the machine uses
+    /// [default: 1879048192-2147483646].
+    #[arg(long, value_name = "LOW-HIGH")]
+    pub tenant_uids: Option<IdRange>,
+    /// Protections without which no process is started: own_session, closed_descriptors, no_core_dumps,
+    /// no_new_privileges, killed_first, own_user, no_capabilities, own_folders.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub required_protections: Option<Vec<Protection>>,
 }
 
 macro_rules! layered {
@@ -181,7 +192,7 @@ impl Settings {
             patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
-            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup
+            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup tenant_users tenant_uids required_protections
         )
     }
 

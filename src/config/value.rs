@@ -180,6 +180,33 @@ impl FromStr for PortRange {
 
 text_value!(PortRange, "string", "Two ports, both included, such as 15000-32767.", "15000-32767");
 
+/// A range of user ids, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange(pub u32, pub u32);
+
+impl IdRange {
+    /// What no distribution and no container runtime gives out, by systemd's table of user ids.
+    pub const UNUSED: Self = Self(1_879_048_192, 2_147_483_646);
+}
+
+impl FromStr for IdRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ends = text.split_once(['-', '–']).and_then(|(low, high)| {
+            Some((low.trim().parse().ok()?, high.trim().parse().ok()?)).filter(|(low, high): &(u32, u32)| low < high)
+        });
+        match ends {
+            Some((low, high)) if low >= 1_000 && high < u32::MAX => Ok(Self(low, high)),
+            _ => Err(format!(
+                "'{}' is not a range of user ids from 1000 to 4294967294; write it as 1879048192-2147483646",
+                echo(text)
+            )),
+        }
+    }
+}
+
+text_value!(IdRange, "string", "Two user ids, both included.", "1879048192-2147483646");
+
 /// Where the cgroups of processes are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupSetting {

@@ -66,6 +66,9 @@ impl Told<'_> {
         let status = self.status;
         let mut lines = vec![self.declared(), observed(status, now)];
         lines.extend(tracked(status));
+        if !status.isolation_effective.is_empty() {
+            lines.push(format!("It is confined by: {}.", status.isolation_effective.join(", ")));
+        }
         if let Some(suspension) = &status.suspension {
             let ends = suspension.ends_at_boot_seconds.map(|at| left(at, now));
             let ends = ends.map_or_else(|| "until it is resumed".to_owned(), |left| format!("for another {left}"));

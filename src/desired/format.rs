@@ -40,6 +40,25 @@ pub(super) struct RawManifest {
     pub(super) backend_slots: Option<Vec<RawSlot>>,
     /// How a process is stopped and restarted.
     pub(super) lifecycle: Option<RawLifecycle>,
+    /// Whom it runs as, by name or number; needs a launcher that is root.
+    #[schemars(with = "Option<UserText>")]
+    pub(super) user: Option<Written>,
+    /// With which group, by name or number; default that of the user.
+    #[schemars(with = "Option<UserText>")]
+    pub(super) group: Option<Written>,
+    /// Which permissions its new files do not get, in octal; default the launcher's own.
+    #[schemars(with = "Option<OctalText>")]
+    pub(super) umask: Option<Written>,
+    /// Its scheduling priority, -20 (most favoured) to 19.
+    #[schemars(with = "Option<i8>")]
+    pub(super) nice: Option<Written>,
+    /// How readily the kernel kills it when memory runs out, -1000 (never) to 1000; default 100 more than the launcher's.
+    #[schemars(with = "Option<i16>")]
+    pub(super) oom_score_adj: Option<Written>,
+    /// Limits of each of its processes, as setrlimit has them: a number, unlimited, or SOFT:HARD.
+    pub(super) rlimits: Option<RawRlimits>,
+    /// Protections that it gets (true) or does without (false), whatever is usual.
+    pub(super) protection: Option<RawProtection>,
     /// Free text.
     pub(super) description: Option<Written>,
     /// Free text.
@@ -139,6 +158,82 @@ pub(super) struct RawLifecycle {
     pub(super) restart: Option<Written>,
 }
 
+/// Limits of setrlimit: a number, unlimited, or SOFT:HARD.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(super) struct RawRlimits {
+    /// Bytes of address space.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) r#as: Option<Written>,
+    /// Bytes of a core dump; default 0.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) core: Option<Written>,
+    /// Seconds of CPU time.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) cpu: Option<Written>,
+    /// Bytes of data.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) data: Option<Written>,
+    /// Bytes of a file that it writes.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) fsize: Option<Written>,
+    /// File locks.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) locks: Option<Written>,
+    /// Bytes locked in memory.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) memlock: Option<Written>,
+    /// Bytes in message queues.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) msgqueue: Option<Written>,
+    /// 20 less the most favoured priority it may give itself.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) nice: Option<Written>,
+    /// Open files; default what the launcher was started with.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) nofile: Option<Written>,
+    /// Processes and threads of its user.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) nproc: Option<Written>,
+    /// Without effect on Linux.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) rss: Option<Written>,
+    /// The real-time priority it may give itself.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) rtprio: Option<Written>,
+    /// Microseconds that it may run in real time without waiting.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) rttime: Option<Written>,
+    /// Signals that wait.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) sigpending: Option<Written>,
+    /// Bytes of stack.
+    #[schemars(with = "Option<LimitText>")]
+    pub(super) stack: Option<Written>,
+}
+
+/// Protections that a process gets or does without.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(super) struct RawProtection {
+    /// It leaves no core dump.
+    #[schemars(with = "Option<bool>")]
+    pub(super) no_core_dumps: Option<Written>,
+    /// Nothing that it executes has more rights than it has.
+    #[schemars(with = "Option<bool>")]
+    pub(super) no_new_privileges: Option<Written>,
+    /// When memory runs out the kernel kills it before the launcher.
+    #[schemars(with = "Option<bool>")]
+    pub(super) killed_first: Option<Written>,
+    /// It has a user and a group that no other tenant has.
+    #[schemars(with = "Option<bool>")]
+    pub(super) own_user: Option<Written>,
+    /// It has no capability, nor can it get one.
+    #[schemars(with = "Option<bool>")]
+    pub(super) no_capabilities: Option<Written>,
+    /// It has STATE_DIR, RUNTIME_DIR and TMPDIR, which only its user can enter; only together with own_user.
+    #[schemars(with = "Option<bool>")]
+    pub(super) own_folders: Option<Written>,
+}
+
 /// An instance: this pattern should run for this tenant.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(title = "Pattern instance")]
@@ -203,5 +298,8 @@ looks! {
     CoresText => { "type": ["number", "string"], "examples": [1.0, "500m"] },
     PortNumber => { "type": "integer", "minimum": 1, "maximum": 65_535 },
     PositiveNumber => { "type": "integer", "minimum": 1 },
+    UserText => { "type": ["string", "integer"], "examples": ["www-data", 1000] },
+    OctalText => { "type": ["string", "integer"], "pattern": "^[0-7]{1,4}$", "examples": ["0027"] },
+    LimitText => { "type": ["string", "integer"], "pattern": "^([0-9]+|unlimited)(:([0-9]+|unlimited))?$", "examples": [4096, "1024:4096"] },
     UrlPath => { "type": "string", "pattern": "^/" },
 }

@@ -71,6 +71,7 @@ impl Reader<'_> {
                 .error(&["isolation_level"], &message)
                 .suggest(format!("write 'isolation_level: {minimum}', or lower 'minimum_isolation'")));
         }
+        let privileges = privileges::read(fields, &raw)?;
         let preferred_port = self.port(raw.healthcheck.as_ref())?;
         Ok(Manifest {
             name,
@@ -90,6 +91,7 @@ impl Reader<'_> {
                 args: fields.texts(&["args"], raw.args)?,
                 environment: fields.variables("environment", raw.environment)?,
                 preferred_port,
+                privileges,
             },
         })
     }
@@ -214,5 +216,6 @@ impl Reader<'_> {
     }
 }
 
+mod privileges;
 #[cfg(test)]
 mod tests;

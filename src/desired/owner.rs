@@ -77,8 +77,8 @@ fn rank(a: &Claim<'_>, b: &Claim<'_>, incumbent: Option<&Origin>) -> Ordering {
 mod tests {
     use super::*;
     use crate::model::{
-        Content, DesiredState, Isolation, Key, Namespace, PatternName, PatternRevision, Resources, RestartPolicy,
-        StartSpec, StopSignal, Supervision,
+        Content, DesiredState, Isolation, Key, Namespace, PatternName, PatternRevision, Privileges, Resources,
+        RestartPolicy, StartSpec, StopSignal, Supervision,
     };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -97,6 +97,7 @@ mod tests {
             args: Vec::new(),
             environment: BTreeMap::new(),
             preferred_port: None,
+            privileges: Privileges::default(),
         };
         let root = PathBuf::from(if api_managed { "/a-launched" } else { "/desired" });
         Instance {

@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(
             keys(manifest()),
             "name version executable args isolation_level minimum_isolation healthcheck resources environment \
-             backend_slots lifecycle description author"
+             backend_slots lifecycle user group umask nice oom_score_adj rlimits protection description author"
         );
         assert_eq!(
             keys(instance()),

@@ -6,6 +6,7 @@ use crate::config::{CgroupSetting, Config, OrphanPolicy};
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::StoreSettings;
 use crate::metrics::Metrics;
+use crate::model::TenantUsers;
 use crate::model::environment::INHERITED;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,9 @@ pub(super) fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>
             OrphanPolicy::Report => Orphans::Report,
         },
         orphan_interval: Orphans::INTERVAL,
+        tenant_users: if config.tenant_users { TenantUsers::On } else { TenantUsers::Off },
+        tenant_uids: config.tenant_uids,
+        required_protections: config.required_protections.clone(),
         metrics: Arc::clone(metrics),
     }
 }
@@ -84,6 +88,11 @@ pub(super) fn needing_restart(before: &Config, after: &Config) -> Vec<&'static s
         ("inherit_env", before.inherit_env != after.inherit_env),
         ("cgroup", before.cgroup != after.cgroup),
         ("log_format", before.log_format != after.log_format),
+        (
+            "tenant_users, tenant_uids",
+            (before.tenant_users, before.tenant_uids) != (after.tenant_users, after.tenant_uids),
+        ),
+        ("required_protections", before.required_protections != after.required_protections),
         ("orphans", before.orphans != after.orphans),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

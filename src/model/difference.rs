@@ -46,7 +46,7 @@ impl StartSpec {
 
 impl PatternRevision {
     fn differences(&self, after: &Self) -> Vec<Difference> {
-        let Self { version, folder, executable, digest, args, environment, preferred_port } = self;
+        let Self { version, folder, executable, digest, args, environment, preferred_port, privileges } = self;
         let path = |folder: &std::path::Path| Some(folder.display().to_string());
         let hash = |digest: &Option<String>| {
             digest.as_ref().map(|digest| digest.get(..DIGEST_SHOWN).unwrap_or(digest).to_owned())
@@ -70,6 +70,14 @@ impl PatternRevision {
             found.push(Difference { field: "args".to_owned(), before: words(args), after: words(&after.args) });
         }
         variables("environment", environment, &after.environment, &mut found);
+        let (before, after) = (privileges.fields(), after.privileges.fields());
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let differing = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+        found.extend(differing.map(|name| Difference {
+            field: name.clone(),
+            before: before.get(name).cloned(),
+            after: after.get(name).cloned(),
+        }));
         found
     }
 }
@@ -107,6 +115,7 @@ fn variables(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Privileges, ProcessLimit, Protection};
 
     fn spec(version: &str, args: &[&str], environment: &[(&str, &str)], config: &[(&str, &str)]) -> StartSpec {
         let variables = |pairs: &[(&str, &str)]| {
@@ -121,6 +130,7 @@ mod tests {
                 args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                 environment: variables(environment),
                 preferred_port: None,
+                privileges: Privileges::default(),
             },
             config: variables(config),
         }
@@ -168,6 +178,26 @@ mod tests {
             format!("args: {hidden} -> {hidden}"),
             "config.API_KEY: *** -> ***".to_owned(),
             "config.URL: db://u:***@h -> db://u:***@h".to_owned(),
+        ];
+        assert_eq!(shown(&before, &after), expected);
+    }
+
+    #[test]
+    fn who_it_runs_as_and_its_limits_are_told_as_they_are_written() {
+        let (before, mut after) = (spec("1", &[], &[], &[]), spec("1", &[], &[], &[]));
+        let limit = ProcessLimit { soft: Some(9), hard: None };
+        after.pattern.privileges = Privileges {
+            user: Some("www".to_owned()),
+            umask: Some(0o27),
+            rlimits: [(crate::model::LimitName::Nofile, limit)].into(),
+            protection: [(Protection::OwnUser, false)].into(),
+            ..Privileges::default()
+        };
+        let expected = [
+            "protection.own_user: (not set) -> false",
+            "rlimits.nofile: (not set) -> 9:unlimited",
+            "umask: (not set) -> 0027",
+            "user: (not set) -> www",
         ];
         assert_eq!(shown(&before, &after), expected);
     }

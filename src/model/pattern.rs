@@ -2,6 +2,7 @@
 
 use super::id::PatternName;
 use super::isolation::IsolationLevel;
+use super::privileges::Privileges;
 use super::secret::Secret;
 use super::units;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,9 @@ pub struct PatternRevision {
     /// The preferred `HEALTH_PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_port: Option<u16>,
+    /// Who it runs as, its limits and protections.
+    #[serde(default, skip_serializing_if = "Privileges::is_default")]
+    pub privileges: Privileges,
 }
 
 /// How a process is asked for its health.

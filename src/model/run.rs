@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::id::{Generation, Key, RunId};
 use super::instance::{Content, Instance, Ports, StartSpec, Supervision};
+use super::privileges::Confinement;
 use super::time::{BootId, Moment};
 use super::units;
 use crate::error::Error;
@@ -238,6 +239,9 @@ pub struct ProcessIdentity {
     /// The cgroup that was made for its tree, as a path of the file system; `None` on a machine without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+    /// What it was confined to when it was made.
+    #[serde(default, skip_serializing_if = "Confinement::is_unknown")]
+    pub confinement: Confinement,
 }
 
 impl ProcessIdentity {

@@ -115,6 +115,9 @@ pub struct KeyStatus {
     /// Which of its limits are in force, as the kernel says, and which are not and why. Absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits_effective: Option<LimitsEffective>,
+    /// The protections that are in force for its process, and the ids it runs under where they are not the launcher's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolation_effective: Vec<String>,
     /// The generation that is wished for.
     pub generation: Generation,
     /// The generation that runs.

@@ -150,6 +150,8 @@ pub struct RunView {
     pub generation: Generation,
     /// How its tree is tracked; `None` while there is no process.
     pub tracking: Option<&'static str>,
+    /// What it is confined to; empty while there is no process.
+    pub confinement: Vec<String>,
 }
 
 impl RunView {
@@ -161,6 +163,7 @@ impl RunView {
             ports: record.ports,
             generation: record.generation,
             tracking: Some(record.process.tracking()),
+            confinement: record.process.confinement.words(),
         }
     }
 }
@@ -188,6 +191,7 @@ impl Phase {
                 ports: start.ports,
                 generation: Generation(0),
                 tracking: None,
+                confinement: Vec::new(),
             }),
             Self::Running(run) => Some(RunView::of(&run.record)),
             Self::Ending(ending) => Some(RunView::of(&ending.record)),

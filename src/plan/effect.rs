@@ -4,7 +4,7 @@
 
 use crate::error::Code;
 use crate::model::{
-    Caller, HealthCheck, Instance, Key, Memory, Ports, Resources, RunId, RunRecord, StopSignal, Unenforced,
+    Caller, Confinement, HealthCheck, Instance, Key, Memory, Ports, Resources, RunId, RunRecord, StopSignal, Unenforced,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub enum Effect {
         instance: Arc<Instance>,
         /// Where.
         ports: Ports,
+        /// As whom an exec probe runs.
+        confinement: Confinement,
     },
     /// Stop probing a run.
     StopProbe {

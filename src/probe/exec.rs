@@ -6,7 +6,8 @@
 //! sight of.
 
 use super::target::is_our_lack;
-use crate::model::{Environment, Instance};
+use crate::act::spawner::confined;
+use crate::model::{Confinement, Environment, Instance};
 use crate::observed::ProbeOutcome;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
@@ -60,6 +61,7 @@ pub(super) struct Command {
     pub(super) words: Vec<String>,
     pub(super) environment: Environment,
     pub(super) instance: Arc<Instance>,
+    pub(super) confinement: Confinement,
     pub(super) children: Arc<ProbeChildren>,
 }
 
@@ -99,9 +101,14 @@ impl Command {
         let search = self.environment.0.get("PATH").map_or("", String::as_str);
         let program = look_up(program, &folder, search)?;
         let (reader, writer) = io::pipe()?;
+        // Its user is changed by a program that becomes it, since to change it here would be a fork.
+        let words = confined(&self.confinement);
+        let mut words = words.into_iter().flatten().chain([program.into_os_string()]);
+        let first = words.next().unwrap_or_default();
         #[expect(clippy::disallowed_methods, reason = "an exec probe is a process of the launcher's own")]
-        let mut command = std::process::Command::new(program);
+        let mut command = std::process::Command::new(first);
         command
+            .args(words)
             .args(self.words.iter().skip(1))
             .env_clear()
             .envs(&self.environment.0)

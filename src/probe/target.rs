@@ -1,12 +1,11 @@
 //! What one probe asks, put together once for a run.
 
 use super::exec::{Command, ProbeChildren};
-use super::{grpc, http, tcp};
+use super::{Probed, grpc, http, tcp};
 use crate::model::units::format_duration;
-use crate::model::{Environment, Instance, Ports, ProbeTarget, RunId, expand};
+use crate::model::{Environment, ProbeTarget, RunId, expand};
 use crate::observed::ProbeOutcome;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -25,21 +24,20 @@ impl Target {
     pub(super) fn new(
         target: &ProbeTarget,
         client: &reqwest::Client,
-        inherited_env: &BTreeMap<String, String>,
-        instance: Arc<Instance>,
-        ports: Ports,
+        probed: Probed,
         run: RunId,
         children: Arc<ProbeChildren>,
     ) -> Self {
+        let Probed { instance, ports, inherited, confinement } = probed;
         let port = ports.health;
         match target {
             ProbeTarget::Http { path } => Self::Http { client: client.clone(), port, path: path.clone() },
             ProbeTarget::Tcp => Self::Tcp { port },
             ProbeTarget::Grpc => Self::Grpc { port },
             ProbeTarget::Exec { command } => {
-                let environment = Environment::of(inherited_env, &instance, ports, run);
+                let environment = Environment::of(&inherited, &instance, ports, run);
                 let words = command.iter().map(|word| expand(word, &environment)).collect();
-                Self::Exec(Command { words, environment, instance, children })
+                Self::Exec(Command { words, environment, instance, confinement, children })
             }
         }
     }

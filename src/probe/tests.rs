@@ -1,8 +1,8 @@
 use super::*;
 use crate::act::clock;
 use crate::model::{
-    Content, DesiredState, Isolation, Namespace, Origin, PatternName, PatternRevision, ProbeTarget, Resources,
-    RestartPolicy, StartSpec, StopSignal, Supervision,
+    Content, DesiredState, Isolation, Namespace, Origin, PatternName, PatternRevision, Privileges, ProbeTarget,
+    Resources, RestartPolicy, StartSpec, StopSignal, Supervision,
 };
 use crate::observed::ProbeOutcome;
 use std::convert::Infallible;
@@ -30,6 +30,7 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
         args: Vec::new(),
         environment: BTreeMap::from([("GREETING".to_owned(), crate::model::Secret::new("hello"))]),
         preferred_port: None,
+        privileges: Privileges::default(),
     };
     let supervision = Supervision {
         healthcheck: None,
@@ -52,7 +53,13 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
 fn target(target: &ProbeTarget, health: u16, folder: &Path) -> Target {
     let inherited = std::env::var("PATH").map(|path| BTreeMap::from([("PATH".to_owned(), path)])).unwrap_or_default();
     let (client, ports) = (http::client().expect("a client"), Ports { grpc: 1, health });
-    Target::new(target, &client, &inherited, instance("a", folder), ports, RunId::from_random(1), Arc::default())
+    let probed = Probed { inherited, ..probed(&instance("a", folder), ports) };
+    Target::new(target, &client, probed, RunId::from_random(1), Arc::default())
+}
+
+fn probed(instance: &Arc<Instance>, ports: Ports) -> Probed {
+    let (instance, confinement) = (Arc::clone(instance), Confinement::default());
+    Probed { instance, ports, inherited: BTreeMap::new(), confinement }
 }
 
 fn http_target(port: u16) -> Target {
@@ -311,7 +318,7 @@ fn check(target: ProbeTarget, timeout: Duration) -> HealthCheck {
 
 fn prober(capacity: usize) -> (Prober, mpsc::Receiver<Event>) {
     let (events, received) = mpsc::channel(capacity);
-    (Prober::new(events, BTreeMap::new(), clock::now).expect("a client"), received)
+    (Prober::new(events, clock::now).expect("a client"), received)
 }
 
 async fn next(events: &mut mpsc::Receiver<Event>) -> (Key, RunId, ProbeOutcome) {
@@ -328,7 +335,7 @@ async fn a_run_is_probed_from_its_start_until_it_is_ended() {
     let instance = instance("a", Path::new("/"));
     let (key, run, port) = (instance.key.clone(), RunId::from_random(1), free_port().await);
     let ports = Ports { grpc: 1, health: port };
-    prober.begin(key.clone(), run, check(ProbeTarget::Tcp, PATIENT), Arc::clone(&instance), ports);
+    prober.begin(key.clone(), run, check(ProbeTarget::Tcp, PATIENT), probed(&instance, ports));
     for _ in 0..3 {
         let (about, which, outcome) = next(&mut events).await;
         assert_eq!((about, which), (key.clone(), run));
@@ -340,8 +347,8 @@ async fn a_run_is_probed_from_its_start_until_it_is_ended() {
     while next(&mut events).await.2 == ProbeOutcome::Success {}
 
     let later = RunId::from_random(2);
-    prober.begin(key.clone(), later, check(ProbeTarget::Tcp, PATIENT), Arc::clone(&instance), ports);
-    prober.begin(key.clone(), later, check(ProbeTarget::Tcp, PATIENT), instance, ports);
+    prober.begin(key.clone(), later, check(ProbeTarget::Tcp, PATIENT), probed(&instance, ports));
+    prober.begin(key.clone(), later, check(ProbeTarget::Tcp, PATIENT), probed(&instance, ports));
     prober.end(&key, run);
     while next(&mut events).await.1 != later {}
     prober.end(&key, later);
@@ -362,19 +369,13 @@ async fn a_tenant_that_answers_nothing_keeps_no_other_from_being_probed() {
     let hog = instance("hog", Path::new("/"));
     for run in 0..IN_FLIGHT as u128 + 50 {
         let ports = Ports { grpc: 1, health: silent };
-        prober.begin(hog.key.clone(), RunId::from_random(run), check(http(), PATIENT), Arc::clone(&hog), ports);
+        prober.begin(hog.key.clone(), RunId::from_random(run), check(http(), PATIENT), probed(&hog, ports));
     }
     wait_for("the hog to have its share", || prober.all.available_permits() == IN_FLIGHT - IN_FLIGHT_PER_NAMESPACE)
         .await;
     let other = instance("other", Path::new("/"));
     let ports = Ports { grpc: 1, health: silent };
-    prober.begin(
-        other.key.clone(),
-        RunId::from_random(9_999),
-        check(ProbeTarget::Tcp, PATIENT),
-        Arc::clone(&other),
-        ports,
-    );
+    prober.begin(other.key.clone(), RunId::from_random(9_999), check(ProbeTarget::Tcp, PATIENT), probed(&other, ports));
     let (key, _, outcome) = next(&mut events).await;
     assert_eq!((key, outcome), (other.key.clone(), ProbeOutcome::Success));
     assert_eq!(prober.all.available_permits(), IN_FLIGHT - IN_FLIGHT_PER_NAMESPACE);

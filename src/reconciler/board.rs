@@ -222,6 +222,7 @@ pub(crate) mod tests {
             address: Some("127.0.0.1:15000".to_owned()),
             limits_effective: None,
             tracking: None,
+            isolation_effective: Vec::new(),
             generation: Generation(1),
             observed_generation: Generation(1),
             error_count: 0,

@@ -2,7 +2,7 @@
 
 use crate::model::{
     Content, DesiredState, HealthCheck, Instance, Isolation, Namespace, Origin, PatternName, PatternRevision,
-    ProbeTarget, Resources, RestartPolicy, Secret, StartSpec, StopSignal, Supervision,
+    Privileges, ProbeTarget, Resources, RestartPolicy, Secret, StartSpec, StopSignal, Supervision,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
                     args: Vec::new(),
                     environment: BTreeMap::new(),
                     preferred_port: None,
+                    privileges: Privileges::default(),
                 },
                 config: BTreeMap::from([("CONFIG".to_owned(), Secret::new(config.to_string()))]),
             }),

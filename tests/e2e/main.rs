@@ -13,6 +13,7 @@ mod chaos_alone;
 mod check_and_plan;
 mod circuit;
 mod clients;
+mod confinement;
 mod counters;
 mod crash_alone;
 mod drift;

@@ -2,7 +2,7 @@
 
 use crate::world::{Program, RUNGS, World, lives, output, processes_with, record, wait_for};
 use pattern_launcher::act::{CgroupChoice, Orphans, Tracking};
-use pattern_launcher::model::{BootId, ExitReason, ProcessIdentity};
+use pattern_launcher::model::{BootId, Confinement, ExitReason, ProcessIdentity};
 use pattern_launcher::observed::{Event, RestoredRun};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -183,7 +183,7 @@ async fn a_record_that_is_not_true_signals_nobody() {
     let boot = pattern_launcher::act::clock::boot().unwrap();
     let mut world = world;
     let forged = |start_time, boot, cgroup| {
-        let process = ProcessIdentity { pid, start_time, boot, cgroup };
+        let process = ProcessIdentity { pid, start_time, boot, cgroup, confinement: Confinement::default() };
         let run = pattern_launcher::model::RunId::from_random(u128::from(start_time) + 77);
         record(&program, run, &process)
     };
@@ -295,7 +295,13 @@ async fn a_thousand_records_are_verified_quickly() {
     let boot = pattern_launcher::act::clock::boot().unwrap();
     let records: Vec<_> = (0..1000)
         .map(|n: u32| {
-            let process = ProcessIdentity { pid: 1_000_000_000, start_time: u64::from(n), boot, cgroup: None };
+            let process = ProcessIdentity {
+                pid: 1_000_000_000,
+                start_time: u64::from(n),
+                boot,
+                cgroup: None,
+                confinement: Confinement::default(),
+            };
             record(&program, pattern_launcher::model::RunId::from_random(n.into()), &process)
         })
         .collect();

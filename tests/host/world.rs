@@ -5,12 +5,12 @@ use pattern_launcher::act::{
 };
 use pattern_launcher::model::{
     Content, DesiredState, Generation, Instance, Isolation, Key, LimitsEffective, Origin, PatternName, PatternRevision,
-    Ports, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal, Supervision,
-    Unenforced,
+    Ports, Privileges, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal,
+    Supervision, TenantUsers, Unenforced,
 };
 use pattern_launcher::observed::{Event, RestoredRun};
 use pattern_launcher::plan::{Effect, PrepareRequest};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -122,6 +122,7 @@ impl Program {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             environment: BTreeMap::from([("FROM_MANIFEST".to_owned(), Secret::new("m"))]),
             preferred_port: None,
+            privileges: Privileges::default(),
         };
         let supervision = Supervision {
             healthcheck: None,
@@ -183,6 +184,9 @@ impl World {
             subreaper: Subreaper::Off,
             orphans,
             orphan_interval,
+            tenant_users: TenantUsers::Off,
+            tenant_uids: (1_879_048_192, 2_147_483_646),
+            required_protections: BTreeSet::new(),
             metrics: Arc::default(),
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Generation, Instance, Moment, Ports, ProcessIdentity, Secret, StopProgress};
+use crate::model::{Confinement, Generation, Instance, Moment, Ports, ProcessIdentity, Secret, StopProgress};
 use crate::testing::samples;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,7 +28,13 @@ fn run_record(tenant: usize, run: u128, boot: BootId) -> RunRecord {
     RunRecord {
         key: instance.key.clone(),
         run: RunId::from_random(run),
-        process: ProcessIdentity { pid: 4_711, start_time: 99, boot, cgroup: None },
+        process: ProcessIdentity {
+            pid: 4_711,
+            start_time: 99,
+            boot,
+            cgroup: None,
+            confinement: Confinement::default(),
+        },
         launch: Arc::clone(&instance.content.launch),
         supervision: instance.content.supervision.clone(),
         ports: Ports { grpc: 15_000, health: 15_001 },

@@ -11,7 +11,7 @@ use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
 use crate::act::tree::{Group, SessionProof, Tree};
 use crate::act::usage::Beginning;
 use crate::error::{Code, Error};
-use crate::model::{LimitsEffective, ProcessIdentity, RunRecord};
+use crate::model::{Confinement, LimitsEffective, ProcessIdentity, RunRecord};
 use crate::observed::{Event, Fault};
 use crate::plan::PrepareRequest;
 use rustix::fd::OwnedFd;
@@ -68,7 +68,8 @@ async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
         shared.output.begin(&request.key, request.run);
         Ok(ready)
     };
-    let Ready { spawn, cgroup, mut limits, paths } = run.shared.blocking(run.key.namespace(), ready).await?;
+    let Ready { spawn, cgroup, mut limits, confinement, paths } =
+        run.shared.blocking(run.key.namespace(), ready).await?;
     let HeldChild { pid, pidfd, release, outcome, in_cgroup, joined } = match run.shared.spawner.spawn(spawn).await {
         Ok(child) => child,
         Err(failure) => {
@@ -92,7 +93,7 @@ async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
     if !whole {
         limits = limit::enforce(run, cgroup.clone(), wanted).await;
     }
-    watch(run, pid, pidfd, cgroup)
+    watch(run, pid, pidfd, cgroup, confinement)
         .map(|watched| Held { watched, release, outcome, paths: paths.clone(), limits })
         .map_err(|cause| {
             // The child exits as its release has been dropped; who it was cannot be said, so it is left to a reaper.
@@ -104,11 +105,17 @@ async fn make(run: &Run, request: PrepareRequest) -> Result<Held, Refusal> {
 }
 
 /// Reads who the child is. It is held and not reaped, so that its pid is its own.
-fn watch(run: &Run, pid: i32, pidfd: OwnedFd, cgroup: Option<RunCgroup>) -> io::Result<Watched> {
+fn watch(
+    run: &Run,
+    pid: i32,
+    pidfd: OwnedFd,
+    cgroup: Option<RunCgroup>,
+    confinement: Confinement,
+) -> io::Result<Watched> {
     let start_time = ProcessStat::read(pid)?.start_time;
     let boot = clock::now().boot;
     let path = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
-    let identity = ProcessIdentity { pid, start_time, boot, cgroup: path };
+    let identity = ProcessIdentity { pid, start_time, boot, cgroup: path, confinement };
     let tree = match cgroup {
         Some(cgroup) => Tree::Cgroup(cgroup),
         None => Tree::Group(Group { main: identity.clone(), run: run.id, proof: SessionProof::Held }),

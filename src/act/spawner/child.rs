@@ -1,5 +1,6 @@
 //! What happens in a child before it becomes another program: system calls only, everything was made ready before.
 
+use super::privileges::ChildPrivileges;
 use super::protocol::{LIMITS, SpawnRequest, Stage};
 use crate::act::sys::{self, CStrings};
 use rustix::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ pub(super) struct Child {
     environment: CStrings,
     folder: CString,
     open_files: u64,
+    privileges: ChildPrivileges,
     log: OwnedFd,
     hold: OwnedFd,
     report: OwnedFd,
@@ -68,9 +70,9 @@ pub(super) fn joined(report: &OwnedFd) -> Vec<u8> {
 impl Child {
     /// Makes everything ready. `hold` is read by the child, `report` is written by it.
     pub(super) fn new(request: SpawnRequest, log: OwnedFd, hold: OwnedFd, report: OwnedFd) -> Self {
-        let SpawnRequest { program, arguments, environment, folder, open_files, .. } = request;
+        let SpawnRequest { program, arguments, environment, folder, open_files, privileges, .. } = request;
         let (arguments, environment) = (arguments.into(), environment.into());
-        Self { program, arguments, environment, folder, open_files, log, hold, report }
+        Self { program, arguments, environment, folder, open_files, privileges, log, hold, report }
     }
 
     /// The life of a child up to its exec, which begins with joining a cgroup. When it returns the child is to end.
@@ -113,8 +115,11 @@ impl Child {
         }
     }
 
-    /// Returns only when that fails.
+    /// Returns only when that fails. Whoever it is by then has to be able to enter its folder.
     fn become_program(&self) -> (Stage, Errno) {
+        if let Err(failure) = self.privileges.assume() {
+            return failure;
+        }
         match rustix::process::chdir(&*self.folder) {
             Err(errno) => (Stage::Folder, errno),
             Ok(()) => (Stage::Exec, sys::execve(&self.program, &self.arguments, &self.environment)),

@@ -13,7 +13,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -57,9 +57,27 @@ impl SpawnFailure {
             (_, Errno::TOOBIG) => Fault::Instance,
             (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)
             | (Stage::Request | Stage::Log | Stage::Pipes | Stage::Clone | Stage::HandOver, _) => Fault::Launcher,
-            (Stage::SetUp | Stage::Folder | Stage::Exec, _) => Fault::Instance,
+            (
+                Stage::SetUp
+                | Stage::Folder
+                | Stage::Exec
+                | Stage::Limit
+                | Stage::Nice
+                | Stage::OomScore
+                | Stage::Capabilities
+                | Stage::User,
+                _,
+            ) => Fault::Instance,
         }
     }
+}
+
+/// What is run again as the spawner.
+static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
+
+/// What is run again as the spawner, or to become confined.
+pub(super) fn executable() -> PathBuf {
+    EXECUTABLE.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 type Answer = std::result::Result<HeldChild, SpawnFailure>;
@@ -91,6 +109,8 @@ impl Client {
             return Ok(Self::Plain(known));
         }
         let exe = exe.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        // All launchers of a program are given the same.
+        EXECUTABLE.get_or_init(|| exe.clone());
         let first = Connection::open(&exe, &known).map_err(|cause| {
             Error::new(Code::InternalError, "The process that starts processes cannot be started")
                 .with("executable", exe.display())

@@ -2,6 +2,7 @@
 //!
 //! Both ends are the same executable, so the encoding has no versions.
 
+use super::privileges::ChildPrivileges;
 use std::ffi::CString;
 
 /// The largest request. Arguments and environment of one exec are limited by the kernel to a quarter of the stack
@@ -34,6 +35,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) limits: Vec<CString>,
     /// The soft limit of open files it gets, since the launcher raises its own.
     pub(crate) open_files: u64,
+    /// What else it makes of itself.
+    pub(crate) privileges: ChildPrivileges,
 }
 
 /// What became of a request.
@@ -77,6 +80,16 @@ pub(crate) enum Stage {
     Exec = 7,
     /// Handing the child over: the launcher has no descriptors left, or the spawner died twice.
     HandOver = 8,
+    /// Setting one of its limits.
+    Limit = 9,
+    /// Setting its scheduling priority.
+    Nice = 10,
+    /// Setting how readily the kernel kills it.
+    OomScore = 11,
+    /// Giving up its capabilities.
+    Capabilities = 12,
+    /// Becoming another user.
+    User = 13,
 }
 
 impl Stage {
@@ -90,6 +103,11 @@ impl Stage {
             5 => Self::SetUp,
             6 => Self::Folder,
             7 => Self::Exec,
+            9 => Self::Limit,
+            10 => Self::Nice,
+            11 => Self::OomScore,
+            12 => Self::Capabilities,
+            13 => Self::User,
             _ => Self::HandOver,
         }
     }
@@ -104,6 +122,8 @@ impl SpawnRequest {
         }
         put(&mut out, self.cgroup.as_ref().map_or(b"", |c| c.as_bytes()));
         out.extend(self.open_files.to_le_bytes());
+        // Most processes have none of their own, and writing a few small fields cannot fail.
+        put(&mut out, &serde_json::to_vec(&self.privileges).unwrap_or_default());
         for list in [&self.arguments, &self.environment, &self.limits] {
             put_len(&mut out, list.len());
             for text in list {
@@ -120,12 +140,14 @@ impl SpawnRequest {
         let mut rest = body;
         let [program, folder, log, cgroup] = [text(&mut rest)?, text(&mut rest)?, text(&mut rest)?, text(&mut rest)?];
         let open_files = u64::from_le_bytes(*rest.split_first_chunk().map(|(n, tail)| (rest = tail, n).1)?);
+        let privileges = serde_json::from_slice(text(&mut rest)?.as_bytes()).ok()?;
         let arguments = list(&mut rest)?;
         let environment = list(&mut rest)?;
         let limits = list(&mut rest)?;
         let cgroup = Some(cgroup).filter(|c| !c.is_empty());
         let whole = rest.is_empty() && limits.len() <= LIMITS;
-        whole.then_some(Self { program, arguments, environment, folder, log, cgroup, limits, open_files })
+        let request = Self { program, arguments, environment, folder, log, cgroup, limits, open_files, privileges };
+        whole.then_some(request)
     }
 }
 
@@ -181,7 +203,9 @@ fn list(rest: &mut &[u8]) -> Option<Vec<CString>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::privileges::ChildUser;
     use super::*;
+    use crate::model::{LimitName, ProcessLimit};
     use proptest::prelude::*;
 
     fn c(text: &str) -> CString {
@@ -200,6 +224,12 @@ mod tests {
                 cgroup,
                 limits: vec![c("/sys/fs/cgroup/memory/x")],
                 open_files: 1024,
+                privileges: ChildPrivileges {
+                    rlimits: vec![(LimitName::Core, ProcessLimit { soft: Some(0), hard: None })],
+                    user: Some(ChildUser { uid: 7, gid: u32::MAX - 1, groups: vec![8] }),
+                    no_new_privileges: true,
+                    ..ChildPrivileges::default()
+                },
             };
             assert_eq!(SpawnRequest::decode(&request.encode()[4..]), Some(request));
         }

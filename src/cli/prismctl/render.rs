@@ -160,6 +160,7 @@ pub(super) fn process(process: &PatternInfo) -> String {
         facts.add("HEALTH PORT", process.health_port.to_string());
     }
     facts.add("ISOLATION", isolation(process.isolation));
+    facts.add("CONFINED BY", process.isolation_effective.join(" "));
     facts.add("NAMESPACE", &process.namespace);
     facts.add("SESSION", &process.session_id);
     let generation = match process.observed_generation {

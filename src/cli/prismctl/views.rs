@@ -86,6 +86,7 @@ pub(super) struct Process<'a> {
     /// Only in the answer to a question about one process.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     last_lines: &'a [String],
+    isolation_effective: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +180,7 @@ impl<'a> From<&'a proto::PatternInfo> for Process<'a> {
             health_port: process.health_port,
             limits_effective: process.limits_effective.as_ref().map(Limits::from),
             last_lines: &[],
+            isolation_effective: &process.isolation_effective,
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Resources, Secret};
+use crate::model::{LimitName, Privileges, ProcessLimit, Protection, Resources, Secret};
 use std::collections::BTreeMap;
 
 fn parse(text: &str) -> Result<Manifest> {
@@ -69,6 +69,7 @@ fn the_contracts_example_reads_as_it_says() {
             args: vec!["--tenant".to_owned(), "$(NAMESPACE)".to_owned()],
             environment: BTreeMap::from([("LOG_LEVEL".to_owned(), Secret::new("info"))]),
             preferred_port: Some(9090),
+            privileges: Privileges::default(),
         },
         healthcheck: Some(HealthCheck {
             target: ProbeTarget::Http { path: "/health".to_owned() },
@@ -259,5 +260,53 @@ fn cores_are_read_as_people_write_them() {
     }
     for bad in ["", "m", ".", "1.", ".5", "-1", "+1", "1e3", "1,5", "0x1", "99999999999999999999"] {
         assert_eq!(parse_cores(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn whom_a_process_runs_as_and_its_limits_read_as_they_are_written() {
+    let text = "user: www-data\ngroup: 33\numask: \"0027\"\nnice: -5\noom_score_adj: 200\n\
+                rlimits: { nofile: \"1024:4096\", core: unlimited, nproc: 64 }\n\
+                protection: { no_new_privileges: false, own_folders: false }\n";
+    let limit = |soft, hard| ProcessLimit { soft, hard };
+    let expected = Privileges {
+        user: Some("www-data".to_owned()),
+        group: Some("33".to_owned()),
+        umask: Some(0o027),
+        nice: Some(-5),
+        oom_score_adj: Some(200),
+        rlimits: BTreeMap::from([
+            (LimitName::Nofile, limit(Some(1024), Some(4096))),
+            (LimitName::Core, limit(None, None)),
+            (LimitName::Nproc, limit(Some(64), Some(64))),
+        ]),
+        protection: BTreeMap::from([(Protection::NoNewPrivileges, false), (Protection::OwnFolders, false)]),
+    };
+    assert_eq!(with(text).expect("valid").revision.privileges, expected);
+    assert!(with("").expect("minimal").revision.privileges.is_default());
+}
+
+#[test]
+fn what_cannot_be_a_user_a_limit_or_a_protection_is_refused_where_it_stands() {
+    for (text, message) in [
+        ("umask: 0888", "'umask' must be an octal number up to 0777, and is '0888'"),
+        ("umask: \"1000\"", "'umask' must be an octal number up to 0777, and is '1000'"),
+        ("nice: 20", "'nice' must be a whole number from -20 to 19, and is '20'"),
+        ("oom_score_adj: much", "'oom_score_adj' must be a whole number from -1000 to 1000, and is 'much'"),
+        ("user: 4294967295", "'user' must be a name or a number below 4294967295, and is '4294967295'"),
+        (
+            "rlimits: { nofile: \"9:8\" }",
+            "'rlimits.nofile' must not have a soft limit above the hard one, and is '9:8'",
+        ),
+        ("rlimits: { nofile: unlimited:8 }", "'rlimits.nofile' must not have a soft limit above the hard one"),
+        ("rlimits: { core: -1 }", "'rlimits.core' must be a number or unlimited"),
+        ("rlimits: { files: 9 }", "unknown key 'files'"),
+        ("protection: { own_user: maybe }", "'protection.own_user' must be true or false, and is 'maybe'"),
+        ("protection: { own_session: false }", "unknown key 'own_session'"),
+        ("user: a\nprotection: { own_user: true }", "'user' names a user, and 'protection.own_user' asks for one"),
+        ("user: a\nprotection: { own_folders: true }", "only a process with a user of its own has folders of its own"),
+    ] {
+        let error = refused(&format!("{text}\n"));
+        assert!(error.contains(message), "{text}: {error}");
     }
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::desired::sight::{Sight, Stillness};
 use crate::model::{
-    BootId, Content, Isolation, Lifecycle, Namespace, PatternRevision, RestartPolicy, StartSpec, StopSignal,
-    Supervision,
+    BootId, Content, Isolation, Lifecycle, Namespace, PatternRevision, Privileges, RestartPolicy, StartSpec,
+    StopSignal, Supervision,
 };
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -36,6 +36,7 @@ impl Patterns for AnyPattern {
             args: Vec::new(),
             environment: BTreeMap::new(),
             preferred_port: None,
+            privileges: Privileges::default(),
         };
         let instance = Instance {
             key: isolation.key(&spec.pattern),

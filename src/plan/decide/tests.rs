@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{
-    BootId, Caller, ExitReason, Finished, Generation, Ports, ProcessIdentity, RunId, RunRecord, StopProgress,
+    BootId, Caller, Confinement, ExitReason, Finished, Generation, Ports, ProcessIdentity, RunId, RunRecord,
+    StopProgress,
 };
 use crate::observed::{Ending, Health, Stage, Start};
 use crate::testing::samples::instance;
@@ -19,7 +20,13 @@ fn record(memory: &Memory, stop: Option<StopProgress>) -> RunRecord {
     RunRecord {
         key: memory.instance.key.clone(),
         run: RunId::from_random(7),
-        process: ProcessIdentity { pid: 1, start_time: 1, boot: BOOT, cgroup: None },
+        process: ProcessIdentity {
+            pid: 1,
+            start_time: 1,
+            boot: BOOT,
+            cgroup: None,
+            confinement: Confinement::default(),
+        },
         launch: Arc::clone(&memory.instance.content.launch),
         supervision: memory.instance.content.supervision.clone(),
         ports: Ports { grpc: 1, health: 2 },

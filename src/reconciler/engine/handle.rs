@@ -98,6 +98,7 @@ impl Engine {
                 check: check.clone(),
                 instance: Arc::clone(instance),
                 ports: run.record.ports,
+                confinement: run.record.process.confinement.clone(),
             },
             None => Effect::StopProbe { key: key.clone(), run: id },
         });

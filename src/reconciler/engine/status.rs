@@ -35,6 +35,7 @@ impl Engine {
             address: ports.map(|ports| format!("127.0.0.1:{}", ports.grpc)),
             limits_effective: limits(entry).cloned(),
             tracking: run.as_ref().and_then(|run| run.tracking).map(str::to_owned),
+            isolation_effective: run.as_ref().map(|run| run.confinement.clone()).unwrap_or_default(),
             generation: memory.generation,
             observed_generation: observed_generation(entry, run.as_ref()),
             error_count: memory.streak,

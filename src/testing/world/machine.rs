@@ -2,7 +2,7 @@
 
 use super::{Occasion, PIDS, World};
 use crate::error::{Code, Error};
-use crate::model::{BootId, ExitReason, Key, Moment, ProcessIdentity, RunId};
+use crate::model::{BootId, Confinement, ExitReason, Key, Moment, ProcessIdentity, RunId};
 use crate::observed::{Event, Fault, PortKind, ProbeOutcome};
 use crate::plan::PrepareRequest;
 use crate::testing::program::{OnStop, Process, Program};
@@ -126,7 +126,13 @@ impl World {
             return self.deliver(after, Event::StartFailed { key, run, error, fault: Fault::Launcher });
         };
         let program = self.programs.get(&key).copied().unwrap_or(Program::SERVICE);
-        let identity = ProcessIdentity { pid, start_time: self.chance.bits(), boot: self.now.boot, cgroup: None };
+        let identity = ProcessIdentity {
+            pid,
+            start_time: self.chance.bits(),
+            boot: self.now.boot,
+            cgroup: None,
+            confinement: Confinement::default(),
+        };
         let process = Process {
             run,
             identity: identity.clone(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// How lines begin that differ between machines, by what these can do; they are left out.
-const OF_MACHINES: [&str; 2] = ["Its processes are tracked by", "Its limits in force"];
+const OF_MACHINES: [&str; 3] = ["Its processes are tracked by", "Its limits in force", "It is confined by"];
 
 /// The text with placeholders for what differs between runs.
 pub(super) fn normal(text: &str, root: &Path) -> String {

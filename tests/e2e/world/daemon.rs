@@ -72,7 +72,7 @@ impl<'a> Launch<'a> {
         };
         command.args(words).stdin(Stdio::null());
         for (name, value) in &self.flags {
-            command.arg(name).arg(value);
+            command.arg(format!("{name}={value}"));
         }
         for (name, _) in std::env::vars_os() {
             // Settings of whoever runs the tests are none of ours.

@@ -1,7 +1,9 @@
 //! An engine and the hand that drives it.
 
 use super::super::*;
-use crate::model::{BootId, ExitReason, Instance, KeyStatus, Memory, Policy, ProcessIdentity, ProcessState, RunRecord};
+use crate::model::{
+    BootId, Confinement, ExitReason, Instance, KeyStatus, Memory, Policy, ProcessIdentity, ProcessState, RunRecord,
+};
 use crate::observed::{
     DesiredChange, EndedLaunch, Event, Launched, ProbeOutcome, Restored, RestoredRun, Stage, Writing,
 };
@@ -74,7 +76,13 @@ impl Bench {
     }
 
     pub(super) fn hold(&mut self, key: &Key, run: RunId) {
-        let process = ProcessIdentity { pid: 4711, start_time: 1, boot: self.now.boot, cgroup: None };
+        let process = ProcessIdentity {
+            pid: 4711,
+            start_time: 1,
+            boot: self.now.boot,
+            cgroup: None,
+            confinement: Confinement::default(),
+        };
         self.event(Event::Prepared { key: key.clone(), run, process });
     }
 
