@@ -23,8 +23,7 @@ use files::{Part, Place};
 use keeper::Keeper;
 use log::{Archive, Log, Means};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,10 +81,8 @@ struct Shared {
     /// Whether there is room for archives.
     archiving: AtomicBool,
     punching: AtomicBool,
-    /// The inode of the folder.
-    identity: Mutex<Option<u64>>,
-    /// Whether it was said that the folder cannot be made anew.
-    troubled: AtomicBool,
+    /// Which folder it was when it was last looked at.
+    identity: Mutex<Option<(u64, Option<SystemTime>)>>,
     /// The [`Key::file_name`]s of the keys that something declares.
     declared: Mutex<HashSet<String>>,
     schedule: Mutex<Schedule>,
@@ -150,8 +147,7 @@ impl Output {
             limits: Mutex::new(limits),
             archiving: AtomicBool::new(true),
             punching: AtomicBool::new(true),
-            identity: Mutex::new(folder.metadata().ok().map(|seen| seen.ino())),
-            troubled: AtomicBool::new(false),
+            identity: Mutex::new(identity_of(folder)),
             declared: Mutex::default(),
             schedule: Mutex::default(),
             wake: Condvar::new(),
@@ -181,7 +177,6 @@ impl Output {
 
     /// A run is about to begin, and its log is to be opened. May block.
     pub(crate) fn begin(&self, key: &Key, run: RunId) {
-        self.shared.provide_folder();
         self.declare([key]);
         let log = self.shared.log(&key.file_name());
         let begun = lock(&log).begin(key, run, now(), &self.shared.means());
@@ -247,41 +242,31 @@ impl Shared {
         }
     }
 
-    /// Makes the folder anew when somebody has removed it. What is around it is not made: it is the state folder, and
-    /// others see to that.
-    fn provide_folder(&self) {
-        if let Ok(seen) = self.folder.metadata()
-            && seen.is_dir()
-        {
-            self.troubled.store(false, Ordering::Relaxed);
-            // Others make it anew, too.
-            if lock(&self.identity).replace(seen.ino()).is_some_and(|before| before != seen.ino()) {
-                self.folder_was_lost();
-            }
-            return;
-        }
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Ok(()) => self.folder_was_lost(),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && self.folder.is_dir() => {}
-            Err(error) => {
-                if !self.troubled.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(log_dir = %self.folder.display(), %error, "the folder for logs cannot be made anew");
-                }
-            }
+    /// Notices when the folder is another than it was. Who looks after the state folder makes it anew; here nothing is
+    /// made, since what is around it may belong to another launcher by then.
+    fn notice_folder(&self) {
+        let Some(seen) = identity_of(&self.folder) else { return };
+        if lock(&self.identity).replace(seen).is_some_and(|before| before != seen) {
+            self.folder_was_lost();
         }
     }
 
     fn folder_was_lost(&self) {
-        *lock(&self.identity) = self.folder.metadata().ok().map(|seen| seen.ino());
         tracing::warn!(
             log_dir = %self.folder.display(),
-            "the folder for logs had been removed and is made anew: what was in it is lost, and what runs prints into files \
-             without a name until it is started again"
+            "the folder for logs had been removed: what was in it is lost, and what runs prints into files without a name \
+             until it is started again"
         );
         for log in self.all() {
             lock(&log).lose_folder();
         }
     }
+}
+
+/// Which folder it is: an inode may be given again at once, but not at the same time.
+fn identity_of(folder: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let seen = folder.metadata().ok().filter(std::fs::Metadata::is_dir)?;
+    Some((seen.ino(), seen.created().ok()))
 }
 
 /// The logs of a folder and their archives.

@@ -135,8 +135,7 @@ fn a_log_folder_that_is_deleted_is_made_anew_and_nothing_that_runs_goes_dumb() {
     let logs = world.state().join("logs");
     fs::remove_dir_all(&logs).unwrap();
     wait_for("the folder is there again", || logs.is_dir().then_some(()));
-    let told = daemon.log();
-    assert!(told.contains("the folder for logs had been removed and is made anew"), "{told}");
+    wait_for("it is told", || daemon.log().contains("the folder for logs had been removed").then_some(()));
     let before = wait_for("what it prints is read all the same", last);
     wait_for("and goes on to be", || last().filter(|number| *number > before + 5));
     wait_for("/health is content", || daemon.get("/health").filter(|(code, _)| *code == 200));

@@ -186,7 +186,7 @@ impl Keeper {
 
     /// Sees to the ceilings, to the reserve and to the folder.
     fn keep_within(&mut self) {
-        self.shared.provide_folder();
+        self.shared.notice_folder();
         let means = self.shared.means();
         let mut lacking = match self.lacking(&means) {
             Ok(lacking) => lacking,
