@@ -193,7 +193,7 @@ impl Host {
         if tenant_users == TenantUsers::On && !rights.root {
             tracing::warn!("tenants run as the launcher's own user: only root can give them users of their own");
         }
-        let tenants = Tenants::new(&state_dir, tenant_uids);
+        let tenants = Tenants::new(records.state_folder(), tenant_uids);
         let output = Arc::new(Output::start(&log_dir, log_limits)?);
         let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files, rights, tenants };
         let shared = Arc::new(Shared::new(surroundings, records, output, spawner, known, Meters::new(metrics), events));

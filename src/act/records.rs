@@ -91,6 +91,11 @@ impl RecordsHealth {
 }
 
 impl Records {
+    /// The folder that they are in.
+    pub(crate) fn state_folder(&self) -> Arc<StateFolder> {
+        self.runs.state_folder()
+    }
+
     /// As [`Records::open_in`], in a folder that nobody has to be kept out of.
     pub fn open(state_dir: &Path, boot: BootId) -> Result<(Self, Loaded)> {
         Self::open_in(&StateFolder::open(state_dir), boot)

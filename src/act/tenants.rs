@@ -4,6 +4,7 @@
 //! tenant leaves on the machine is never somebody else's. It depends on the name alone unless two names meet.
 //! Caveat: numbers are not given back; the range holds more than a machine has tenants in its life.
 
+use super::state_folder::StateFolder;
 use crate::error::{Code, Error};
 use crate::model::{Isolation, IsolationLevel, Key, RunId};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
@@ -12,7 +13,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The file in the state folder that says which user each tenant has.
 const USERS_FILE: &str = "tenant-users";
@@ -30,6 +31,7 @@ const PASSABLE: u32 = 0o711;
 /// The users and folders of tenants.
 #[derive(Debug)]
 pub(crate) struct Tenants {
+    state_folder: Arc<StateFolder>,
     users_file: PathBuf,
     folders: PathBuf,
     range: (u32, u32),
@@ -50,11 +52,12 @@ struct Inner {
 
 impl Tenants {
     /// Those of a state folder. Nothing is read or made before it is needed.
-    pub(crate) fn new(state_dir: &Path, range: (u32, u32)) -> Self {
+    pub(crate) fn new(state_folder: Arc<StateFolder>, range: (u32, u32)) -> Self {
         // They are told to processes, which work elsewhere.
+        let state_dir = state_folder.path();
         let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         let (users_file, folders) = (state_dir.join(USERS_FILE), state_dir.join(FOLDERS));
-        Self { users_file, folders, range, inner: Mutex::default() }
+        Self { state_folder, users_file, folders, range, inner: Mutex::default() }
     }
 
     /// The user of whom an instance at this level belongs to, which is also the number of its group.
@@ -77,6 +80,8 @@ impl Tenants {
                 .with("tenant_uids", format_args!("{}-{}", self.range.0, self.range.1))
                 .suggest("give --tenant-uids a larger range that nothing else on this machine uses")
         })?;
+        // What another launcher has put there says who its tenants are.
+        self.state_folder.hold()?;
         users.insert(owner.clone(), user);
         match write(&self.users_file, users, &owner, *written) {
             Ok(length) => *written = length,
@@ -91,6 +96,7 @@ impl Tenants {
 
     /// Makes the folders of a run whose predecessor is gone, for this user.
     pub(crate) fn make_folders(&self, key: &Key, run: RunId, user: u32) -> Result<(), Error> {
+        self.state_folder.hold()?;
         let folder = self.folder(key);
         let made = || {
             let mut inner = self.lock();
@@ -165,6 +171,10 @@ impl Tenants {
 
     /// Removes the folders of what has been released, and what an earlier launcher did not come to remove.
     pub(crate) fn sweep(&self) -> io::Result<()> {
+        if self.state_folder.hold().is_err() {
+            // What is there is another launcher's.
+            return Ok(());
+        }
         let mut inner = self.lock();
         for name in std::mem::take(&mut inner.released) {
             self.put_aside(&mut inner, &self.folders.join(name))?;
@@ -308,6 +318,10 @@ mod tests {
 
     const RANGE: (u32, u32) = (1_879_048_192, 2_147_483_646);
 
+    fn held(state: &Path, range: (u32, u32)) -> Tenants {
+        Tenants::new(StateFolder::open(state), range)
+    }
+
     fn session(namespace: &str, session: &str) -> (Isolation, Key) {
         let namespace = Namespace::new(namespace).expect("a name");
         let isolation = Isolation::Session(namespace, SessionId::new(session).expect("a session"));
@@ -328,50 +342,47 @@ mod tests {
     #[test]
     fn a_namespace_has_one_user_and_a_session_its_own_also_for_the_next_launcher() {
         let state = tempfile::tempdir().expect("a folder");
-        let tenants = Tenants::new(state.path(), RANGE);
+        let tenants = held(state.path(), RANGE);
         let all = [tenant("a", "p"), tenant("b", "p"), session("a", "1"), session("a", "2"), session("b", "1")];
         let users: Vec<u32> = all.iter().map(|one| user(&tenants, one)).collect();
         assert_eq!(users.iter().collect::<BTreeSet<_>>().len(), all.len(), "{users:?}");
         assert_eq!(user(&tenants, &tenant("a", "q")), users[0], "another pattern of the same tenant");
-        let next = Tenants::new(state.path(), RANGE);
+        let next = held(state.path(), RANGE);
         assert_eq!(all.iter().map(|one| user(&next, one)).collect::<Vec<_>>(), users);
         // What is lost comes out the same unless two names have met.
         std::fs::remove_file(state.path().join(USERS_FILE)).expect("removed");
-        assert_eq!(user(&next, &tenant("c", "p")), user(&Tenants::new(state.path(), RANGE), &tenant("c", "p")));
-        assert_eq!(user(&Tenants::new(state.path(), RANGE), &all[3]), users[3], "all is written again");
+        assert_eq!(user(&next, &tenant("c", "p")), user(&held(state.path(), RANGE), &tenant("c", "p")));
+        assert_eq!(user(&held(state.path(), RANGE), &all[3]), users[3], "all is written again");
     }
 
     #[test]
     fn no_number_is_given_twice_however_few_there_are() {
         let state = tempfile::tempdir().expect("a folder");
-        let tenants = Tenants::new(state.path(), (5_000, 5_007));
+        let tenants = held(state.path(), (5_000, 5_007));
         let users: BTreeSet<u32> = (0..8).map(|n| user(&tenants, &session("a", &n.to_string()))).collect();
         assert_eq!(users, (5_000..=5_007).collect());
         let (isolation, key) = session("a", "one too many");
         let error = tenants.user(&isolation, &key).expect_err("all are taken");
         assert_eq!(error.code(), Code::ResourceLimitExceeded);
-        assert_eq!(
-            user(&Tenants::new(state.path(), (5_000, 5_007)), &session("a", "3")),
-            user(&tenants, &session("a", "3"))
-        );
+        assert_eq!(user(&held(state.path(), (5_000, 5_007)), &session("a", "3")), user(&tenants, &session("a", "3")));
     }
 
     #[test]
     fn a_line_that_was_cut_off_was_never_used_and_a_wrong_one_stops_what_needs_it() {
         let state = tempfile::tempdir().expect("a folder");
         let file = state.path().join(USERS_FILE);
-        let first = user(&Tenants::new(state.path(), RANGE), &tenant("a", "p"));
+        let first = user(&held(state.path(), RANGE), &tenant("a", "p"));
         let whole = std::fs::read_to_string(&file).expect("written");
         std::fs::write(&file, format!("{whole}190000")).expect("written");
-        let tenants = Tenants::new(state.path(), RANGE);
+        let tenants = held(state.path(), RANGE);
         assert_eq!(user(&tenants, &tenant("a", "p")), first);
         let second = user(&tenants, &tenant("b", "p"));
-        let next = Tenants::new(state.path(), RANGE);
+        let next = held(state.path(), RANGE);
         assert_eq!((user(&next, &tenant("a", "p")), user(&next, &tenant("b", "p"))), (first, second));
         for wrong in ["x ns:c\n", "7\n", &format!("{first} ns:c\n"), "7 ns:a\n"] {
             std::fs::write(&file, format!("{whole}{wrong}")).expect("written");
             let (isolation, key) = tenant("b", "p");
-            let error = Tenants::new(state.path(), RANGE).user(&isolation, &key).expect_err(wrong);
+            let error = held(state.path(), RANGE).user(&isolation, &key).expect_err(wrong);
             assert_eq!(error.code(), Code::StoreUnavailable, "{wrong}");
             assert!(error.to_string().contains("line 2"), "{error}");
         }
@@ -384,7 +395,7 @@ mod tests {
             return;
         }
         let state = tempfile::tempdir().expect("a folder");
-        let tenants = Tenants::new(state.path(), RANGE);
+        let tenants = held(state.path(), RANGE);
         let ((_, kept), (_, session)) = (tenant("a", "p"), session("a", "1"));
         let runs = [1, 2].map(RunId::from_random);
         for key in [&kept, &session] {

@@ -201,6 +201,11 @@ impl RunFiles {
         kept.extend(bytes.map(|bytes| (aside, bytes)));
     }
 
+    /// The state folder.
+    pub(super) fn state_folder(&self) -> Arc<StateFolder> {
+        Arc::clone(&self.state)
+    }
+
     /// Writes a record under its name, in the folder that this launcher holds.
     fn put(&self, name: &FileName, record: &RunRecord) -> Result<()> {
         let cannot = |error: &io::Error| {
