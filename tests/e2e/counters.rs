@@ -92,6 +92,7 @@ fn counters_never_go_down_and_come_to_what_happened() {
     // What each process printed when it began, and what the history says, are told by others than the counters.
     let printed = |pattern: &str| -> usize {
         let logs = fs::read_dir(world.state().join("logs")).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
         let of_pattern =
             logs.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(pattern)));
         of_pattern.map(|path| fs::read_to_string(path).unwrap().lines().count()).sum()

@@ -72,6 +72,8 @@ impl Engine {
         }
         // Or it would be taken for one that was only held should it end while no launcher runs.
         self.effects.extend(news);
+        // What is remembered may be newer than the record, should the last launcher have died between the two.
+        self.supervise(&key, now);
         self.ask_to_end(&key, now);
         self.probe(&key);
         self.note(NoteLevel::Info, &key, Some(run), "process adopted", format!("pid {pid} was found running"));

@@ -65,12 +65,13 @@ fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_s
             .pid
     });
 
-    limit(daemon.pid(), Some(next_descriptor(daemon.pid())));
+    // One is left to see by that nothing of a tree lives any more; a start takes several.
+    limit(daemon.pid(), Some(next_descriptor(daemon.pid()) + 1));
     signal(b, "KILL");
     wait_for("its end is seen", || (client.status("ns:b:sleeper")?.error_count == 1).then_some(()));
-    // Its own descriptor, which has become free.
-    limit(daemon.pid(), Some(next_descriptor(daemon.pid())));
     put_off(&client, "ns:b:sleeper", LACKING);
+    // That one, and its own, which has become free.
+    limit(daemon.pid(), Some(next_descriptor(daemon.pid())));
     for what in [LACKING, "prlimit", "status file"] {
         unhealthy(&daemon, what);
     }
