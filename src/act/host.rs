@@ -16,7 +16,7 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, Watched, clear_away, forget, limit, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
-use super::state_folder::Presence;
+use super::state_folder::{Presence, make_private};
 use super::sweep::{Orphans, strays};
 use super::tenants::Tenants;
 use super::usage::{self, Beginning, Meters};
@@ -28,8 +28,7 @@ use crate::plan::{Effect, Note, NoteLevel};
 use crate::probe::{Probed, Prober};
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -396,10 +395,6 @@ impl Drop for Host {
             base.remove_if_empty();
         }
     }
-}
-
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn no_logs(folder: &Path, cause: &std::io::Error) -> Error {

@@ -21,7 +21,7 @@ mod writer;
 pub use audit::{AuditLog, note_command};
 pub use events::{EventLog, Happening};
 
-use super::state_folder::{Presence, StateFolder};
+use super::state_folder::{Presence, StateFolder, make_private};
 use crate::desired::scan::Identity;
 use crate::error::{Code, Error, Result};
 use crate::model::{BootId, Key, Memory, RunId, RunRecord};
@@ -32,7 +32,7 @@ pub(crate) use runs::Stray;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
@@ -239,10 +239,6 @@ fn held(folder: &StateFolder) -> io::Result<()> {
 
 fn make_folder(folder: &Path) -> Result<()> {
     make_private(folder).map_err(|error| unavailable("The state folder cannot be made", folder, &error))
-}
-
-fn make_private(folder: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn open_file(path: &Path, truncate: bool) -> io::Result<File> {

@@ -48,6 +48,8 @@ struct Inner {
     released: BTreeSet<String>,
     /// How many folders have been put aside to be removed.
     aside: u64,
+    /// Whether what an earlier launcher left in the state folder has been closed to others.
+    closed: bool,
 }
 
 impl Tenants {
@@ -103,8 +105,13 @@ impl Tenants {
             if inner.released.remove(&key.file_name()) {
                 self.put_aside(&mut inner, &folder)?;
             }
+            let state_dir = self.folders.parent().unwrap_or(&self.folders);
+            if !inner.closed {
+                close_to_others(state_dir)?;
+                inner.closed = true;
+            }
             // Nobody but root can put anything else in the place of what is in a folder of ours.
-            for passable in [self.folders.parent().unwrap_or(&self.folders), &self.folders, &folder] {
+            for passable in [state_dir, &self.folders, &folder] {
                 make_passable(passable)?;
             }
             own_folder(&folder.join(STATE), user)?;
@@ -304,6 +311,25 @@ fn make_passable(path: &Path) -> io::Result<()> {
     if mode.contains(passable) { Ok(()) } else { Ok(rustix::fs::chmod(path, mode | passable)?) }
 }
 
+/// Takes from others what they may do with what is in a state folder, and the list of it. What is made there is private
+/// from the beginning, but earlier launchers relied on the folder being so.
+fn close_to_others(state_dir: &Path) -> io::Result<()> {
+    let close = |path: &Path, rights: u32| -> io::Result<()> {
+        let mode = path.symlink_metadata()?.permissions().mode();
+        if mode & rights == 0 {
+            return Ok(());
+        }
+        Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode & !rights))?)
+    };
+    for entry in std::fs::read_dir(state_dir)? {
+        let entry = entry?;
+        if entry.file_name() != FOLDERS && !entry.file_type()?.is_symlink() {
+            close(&entry.path(), 0o007)?;
+        }
+    }
+    close(state_dir, 0o006)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -426,5 +452,27 @@ mod tests {
         tenants.sweep().expect("swept");
         let left: Vec<_> = std::fs::read_dir(state.path().join(FOLDERS)).expect("there").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_an_earlier_launcher_left_readable_is_closed_before_others_may_pass() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give folders to others");
+            return;
+        }
+        let state = tempfile::tempdir().expect("a folder");
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
+        };
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        let (file, folder) = (state.path().join("old.json"), state.path().join("old"));
+        std::fs::write(&file, "").expect("written");
+        std::fs::create_dir(&folder).expect("made");
+        set(&file, 0o644);
+        set(&folder, 0o755);
+        set(state.path(), 0o755);
+        let (_, key) = tenant("a", "p");
+        held(state.path(), RANGE).make_folders(&key, RunId::from_random(1), 5_000).expect("made");
+        assert_eq!((mode(&file), mode(&folder), mode(state.path())), (0o640, 0o750, 0o751));
     }
 }

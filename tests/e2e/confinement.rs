@@ -224,6 +224,12 @@ fn a_tenant_keeps_its_user_and_its_files_and_a_session_takes_them_with_it() {
     let folder = crate::world::processes::environment(session)["STATE_DIR"].clone();
     client.done("pattern terminate session:a:s:sleeper");
     wait_for("the folders of a session go with it", || (!Path::new(&folder).exists()).then_some(()));
+    let open: Vec<_> = fs::read_dir(world.state())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name() != "tenants" && entry.metadata().unwrap().permissions().mode() & 0o007 != 0)
+        .collect();
+    assert!(open.is_empty(), "others may use {open:?}");
     assert!(Path::new(&given["STATE_DIR"]).join("mine").exists());
     assert!(daemon.stop().success());
 }

@@ -2,8 +2,10 @@
 
 use super::hierarchy::Hierarchy;
 use crate::model::id::short_hash;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The kinds of folders of ours.
@@ -101,7 +103,8 @@ pub(super) fn remember(state_dir: &Path, base: &Path) -> io::Result<()> {
     }
     let lines: Vec<String> = kept.iter().map(|path| format!("{}\n", path.display())).collect();
     let draft = state_dir.join(format!(".{BASES}.new"));
-    std::fs::write(&draft, lines.concat())?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(lines.concat().as_bytes())?;
     std::fs::rename(&draft, state_dir.join(BASES))
 }
 

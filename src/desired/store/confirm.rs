@@ -1,5 +1,6 @@
 //! Confirmations of held-back deletions: files that `confirm-prune` leaves, named like the token.
 
+use crate::act::state_folder::make_private;
 use crate::desired::set::Desired;
 use crate::model::Moment;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ pub(super) struct Confirmations {
 
 impl Confirmations {
     pub(super) fn new(folder: PathBuf) -> Self {
-        if let Err(error) = std::fs::create_dir_all(&folder) {
+        if let Err(error) = make_private(&folder) {
             tracing::warn!(folder = %folder.display(), %error, "confirmations of deletions cannot be received");
         }
         Self { folder, seen: BTreeMap::new() }
@@ -26,7 +27,7 @@ impl Confirmations {
 
     /// Makes the folder again where somebody has removed it. Where that fails, whoever confirms makes it.
     pub(super) fn mend(&self) {
-        drop(std::fs::create_dir_all(&self.folder));
+        drop(make_private(&self.folder));
     }
 
     pub(super) fn folder(&self) -> &Path {
