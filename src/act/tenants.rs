@@ -5,13 +5,14 @@
 //! Caveat: numbers are not given back; the range holds more than a machine has tenants in its life.
 
 use super::state_folder::StateFolder;
+use crate::desired::store::replace::replace;
 use crate::error::{Code, Error};
 use crate::model::{Isolation, IsolationLevel, Key, RunId};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +42,7 @@ pub(crate) struct Tenants {
 #[derive(Debug, Default)]
 struct Inner {
     /// Which user each owner has; `None` until the file has been read.
-    users: Option<BTreeMap<String, u32>>,
+    users: Option<Users>,
     /// What the file is long when all of it has been written by us.
     written: u64,
     /// Instances that are declared no more, whose folders are to go.
@@ -50,6 +51,13 @@ struct Inner {
     aside: u64,
     /// Whether what an earlier launcher left in the state folder has been closed to others.
     closed: bool,
+}
+
+/// Which user each owner has.
+#[derive(Debug, Default)]
+struct Users {
+    by_owner: BTreeMap<String, u32>,
+    taken: BTreeSet<u32>,
 }
 
 impl Tenants {
@@ -74,25 +82,26 @@ impl Tenants {
             Some(users) => users,
             None => users.insert(read(&self.users_file).map_err(|cause| self.unavailable(&cause))?),
         };
-        if let Some(user) = users.get(&owner) {
+        if let Some(user) = users.by_owner.get(&owner) {
             return Ok(*user);
         }
-        let user = free(&owner, self.range, users).ok_or_else(|| {
+        let user = free(&owner, self.range, &users.taken).ok_or_else(|| {
             Error::new(Code::ResourceLimitExceeded, "All users that tenants may have are taken")
                 .with("tenant_uids", format_args!("{}-{}", self.range.0, self.range.1))
                 .suggest("give --tenant-uids a larger range that nothing else on this machine uses")
         })?;
         // What another launcher has put there says who its tenants are.
         self.state_folder.hold()?;
-        users.insert(owner.clone(), user);
-        match write(&self.users_file, users, &owner, *written) {
+        users.by_owner.insert(owner.clone(), user);
+        match write(&self.users_file, &users.by_owner, &owner, *written) {
             Ok(length) => *written = length,
             Err(cause) => {
-                users.remove(&owner);
+                users.by_owner.remove(&owner);
                 *written = 0;
                 return Err(self.unavailable(&cause));
             }
         }
+        users.taken.insert(user);
         Ok(user)
     }
 
@@ -231,11 +240,10 @@ const ASIDE: &str = ".gone-";
 const SESSIONS: &str = "session-";
 
 /// The first number from where the name leads that nobody has.
-fn free(owner: &str, (low, high): (u32, u32), users: &BTreeMap<String, u32>) -> Option<u32> {
+fn free(owner: &str, (low, high): (u32, u32), taken: &BTreeSet<u32>) -> Option<u32> {
     let size = u64::from(high - low) + 1;
     let hash = crate::model::id::short_hash(owner.as_bytes());
     let first = u64::from_str_radix(hash.get(..15)?, 16).ok()? % size;
-    let taken: BTreeSet<u32> = users.values().copied().collect();
     (0..size)
         .filter_map(|step| u32::try_from((first + step) % size).ok())
         .map(|offset| low + offset)
@@ -243,20 +251,19 @@ fn free(owner: &str, (low, high): (u32, u32), users: &BTreeMap<String, u32>) -> 
 }
 
 /// What the file says. A last line without an end was never used.
-fn read(path: &Path) -> io::Result<BTreeMap<String, u32>> {
+fn read(path: &Path) -> io::Result<Users> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
         Err(error) => return Err(error),
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let mut users = BTreeMap::new();
-    let mut taken = BTreeSet::new();
+    let mut users = Users::default();
     for (number, line) in whole.lines().enumerate() {
         let entry = line.split_once(' ').and_then(|(user, owner)| Some((owner, user.parse().ok()?)));
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("line {} {what}", number + 1));
         let (owner, user) = entry.ok_or_else(|| wrong("is no number and name"))?;
-        if !taken.insert(user) || users.insert(owner.to_owned(), user).is_some() {
+        if !users.taken.insert(user) || users.by_owner.insert(owner.to_owned(), user).is_some() {
             return Err(wrong("says again what an earlier line has said"));
         }
     }
@@ -275,12 +282,7 @@ fn write(path: &Path, users: &BTreeMap<String, u32>, owner: &str, written: u64) 
         return Ok(written + text.len() as u64);
     }
     let text: String = users.iter().map(line).collect();
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()?;
+    replace(path, text.as_bytes())?;
     Ok(text.len() as u64)
 }
 

@@ -18,7 +18,7 @@ mod pass;
 mod planning;
 mod reboot;
 mod refusals;
-mod replace;
+pub(crate) mod replace;
 mod request;
 mod survey;
 mod task;

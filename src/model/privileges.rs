@@ -130,11 +130,6 @@ impl Protection {
             Self::OwnFolders => "own_folders",
         }
     }
-
-    /// Whether a manifest may do without it. The others are part of how processes are made and ended.
-    pub const fn is_optional(self) -> bool {
-        !matches!(self, Self::OwnSession | Self::ClosedDescriptors)
-    }
 }
 
 impl FromStr for Protection {

@@ -6,14 +6,16 @@
 //! no answer waiting for longer than a second.
 
 use super::events::Happening;
+use super::log::identity_of;
 use super::{AUDIT_LOG, held, make_private, open_file, unavailable, with_suffix};
 use crate::act::state_folder::StateFolder;
+use crate::desired::scan::Identity;
 use crate::model::Caller;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -224,7 +226,7 @@ impl Out {
     fn append(&mut self, lines: &[String]) -> io::Result<()> {
         let mut file = match self.file.take() {
             // Somebody may have removed it, or moved it away to keep it.
-            Some(file) if is_at(&file, &self.path) => file,
+            Some(file) if Identity::of(&self.path).ok() == Some(identity_of(&file)?) => file,
             _ => self.open()?,
         };
         if file.metadata()?.len() >= self.limit {
@@ -243,11 +245,6 @@ impl Out {
         drop(open_file(&self.path, false)?);
         appending(&self.path)
     }
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
-    (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
 
 /// Opens a file so that each write goes to its end, whoever else writes.

@@ -5,6 +5,7 @@
 //! seconds. A disk that cannot be written keeps nobody waiting: what waits is bounded, and the oldest of it is dropped.
 
 use super::frame::{self, Unusable};
+use super::log::identity_of;
 use super::{EVENT_LOG, held, make_private, open_file, unavailable, with_suffix};
 use crate::act::state_folder::StateFolder;
 use crate::desired::scan::Identity;
@@ -300,7 +301,7 @@ impl Out {
         self.incomplete |= displaced;
         // What another file says is not what this launcher wrote, and the whole of that is about to be given.
         self.length = if displaced { 0 } else { self.length.min(file.metadata()?.len()) };
-        let identity = Identity::from(&rustix::fs::fstat(&file)?);
+        let identity = identity_of(&file)?;
         Ok((file, identity))
     }
 
@@ -311,7 +312,7 @@ impl Out {
         let temporary = with_suffix(&self.path, ".tmp");
         let file = open_file(&temporary, true)?;
         file.write_all_at(&bytes, 0)?;
-        let identity = Identity::from(&rustix::fs::fstat(&file)?);
+        let identity = identity_of(&file)?;
         std::fs::rename(&temporary, &self.path)?;
         self.file = Some((file, identity));
         self.length = bytes.len() as u64;

@@ -334,7 +334,8 @@ fn set_aside(path: &Path, text: &[u8]) -> io::Result<()> {
     copy.sync_all()
 }
 
-fn identity_of(file: &File) -> io::Result<Identity> {
+/// Which file an open one is.
+pub(super) fn identity_of(file: &File) -> io::Result<Identity> {
     Ok(Identity::from(&rustix::fs::fstat(file)?))
 }
 

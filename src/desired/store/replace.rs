@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Puts `bytes` in the place of `file`, for its owner only, and waits until they are on disk. Gives which file it is.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<Identity> {
-    let fresh = file.with_extension("json.new");
+    let fresh = file.with_extension("new");
     let mut draft = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     draft.write_all(bytes)?;
     draft.sync_all()?;
