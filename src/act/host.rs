@@ -324,8 +324,7 @@ impl Host {
     }
 
     fn drop_memory(&self, key: Key) {
-        self.shared.surroundings.tenants.release(&key);
-        if key.level() == IsolationLevel::Session {
+        if self.shared.surroundings.tenants.release(&key) {
             self.sweep_tenants();
         }
         self.shared.output.gone(&key);

@@ -47,6 +47,8 @@ struct Inner {
     written: u64,
     /// Instances that are declared no more, whose folders are to go.
     released: BTreeSet<String>,
+    /// Whether somebody is about to remove them.
+    sweep_is_due: bool,
     /// How many folders have been put aside to be removed.
     aside: u64,
     /// Whether what an earlier launcher left in the state folder has been closed to others.
@@ -170,11 +172,15 @@ impl Tenants {
         remove(&self.run_folder(key, run))
     }
 
-    /// A session that is declared no more: its folders go with it. Only says so, at once; [`Self::sweep`] does it.
-    pub(crate) fn release(&self, key: &Key) {
-        if key.level() == IsolationLevel::Session {
-            self.lock().released.insert(key.file_name());
+    /// A key is declared no more: if it is a session's, its folders go with it. Only says so, at once; returns whether
+    /// [`Self::sweep`] is to be called, which does it for all that were released by then.
+    pub(crate) fn release(&self, key: &Key) -> bool {
+        if key.level() != IsolationLevel::Session {
+            return false;
         }
+        let mut inner = self.lock();
+        inner.released.insert(key.file_name());
+        !std::mem::replace(&mut inner.sweep_is_due, true)
     }
 
     /// Sessions other than these are declared no more.
@@ -187,6 +193,7 @@ impl Tenants {
 
     /// Removes the folders of what has been released, and what an earlier launcher did not come to remove.
     pub(crate) fn sweep(&self) -> io::Result<()> {
+        self.lock().sweep_is_due = false;
         if self.state_folder.hold().is_err() {
             // What is there is another launcher's.
             return Ok(());
@@ -440,9 +447,7 @@ mod tests {
         assert!(!own(runs[0]).exists(), "what a launcher that died has left");
         tenants.clear(&kept, runs[1]).expect("cleared");
         assert!(!own(runs[1]).exists());
-        for key in [&kept, &session] {
-            tenants.release(key);
-        }
+        assert_eq!([&kept, &session, &session].map(|key| tenants.release(key)), [false, true, false]);
         // It is declared again before anybody has come to remove it.
         tenants.make_folders(&session, runs[1], 5_000).expect("made");
         assert!(!tenants.folder(&session).join(STATE).join("mine").exists(), "another session by the same name");

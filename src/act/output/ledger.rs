@@ -68,6 +68,11 @@ impl Ledger {
     /// nothing left to give up.
     pub(super) fn loss(&self, limits: &LogLimits, lacking: u64, spent: &HashSet<String>) -> Option<Loss> {
         let over = |most: Option<u64>, held: u64| most.map_or(0, |most| held.saturating_sub(most));
+        // The common case, at every turn of the keeper.
+        let all_within = self.namespaces.values().all(|sum| over(limits.namespace, *sum) == 0);
+        if all_within && over(limits.total, self.total) == 0 && lacking == 0 {
+            return None;
+        }
         let mut namespaces: Vec<_> = self.namespaces.iter().map(|(name, sum)| (*sum, name.as_str())).collect();
         namespaces.sort_unstable_by(|a, b| b.cmp(a));
         for (sum, name) in &namespaces {

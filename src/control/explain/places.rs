@@ -14,7 +14,7 @@ const TAIL: u64 = 16 * 1024;
 const WIDTH: usize = 400;
 
 /// What files tell about a key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
     /// What the git work tree of its declaration has checked out.
     pub(super) checkout: Option<Checkout>,
@@ -23,7 +23,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Reads a handful of small files, where that may block.
+    /// Reads a handful of small files, where that may block, in the turn of the key's namespace.
     pub(super) async fn look(output: &Arc<Output>, key: &Key, declared: Option<PathBuf>) -> Self {
         let (own, of) = (Arc::clone(output), key.clone());
         let look = move || Self {
@@ -32,8 +32,7 @@ impl Places {
                 .end_of(&of, None, TAIL)
                 .map_or_else(|_| Vec::new(), |end| last_lines(&end.data, end.missed > 0)),
         };
-        // A panic in there leaves out what it tells, and nothing else.
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        output.blocking(key, look).await
     }
 }
 
