@@ -13,6 +13,7 @@ mod hierarchy;
 mod killing;
 mod limits;
 mod run;
+mod tenants;
 
 pub use killing::CgroupRung;
 
@@ -25,7 +26,7 @@ use super::host::CgroupChoice;
 use super::state_folder::Presence;
 use crate::error::{Code, Error, Result};
 use crate::model::limits::Controller;
-use crate::model::{Key, RunId};
+use crate::model::{Ceilings, Key, RunId};
 use controllers::Controllers;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -49,6 +50,8 @@ pub(crate) struct Base {
     controllers: Controllers,
     /// Other folders of ours that were made by this launcher, in v1 hierarchies. Held while any is made and noted down.
     made: Mutex<Vec<PathBuf>>,
+    /// What the groups of namespaces are held to.
+    ceilings: Mutex<Ceilings>,
 }
 
 /// Why no cgroups are made, as a sentence.
@@ -106,7 +109,8 @@ impl Base {
         };
         let controllers = Controllers::find(parent, &path, hierarchy);
         let state_dir = state_dir.to_owned();
-        Ok(Self { path, hierarchy, rung, state_dir, real, earlier, controllers, made: Mutex::default() })
+        let (made, ceilings) = (Mutex::default(), Mutex::default());
+        Ok(Self { path, hierarchy, rung, state_dir, real, earlier, controllers, made, ceilings })
     }
 
     /// The same with this rung, if the kernel has it.
@@ -171,7 +175,8 @@ impl Base {
     pub(crate) fn create(&self, key: &Key, run: RunId, needed: &BTreeSet<Controller>) -> io::Result<RunCgroup> {
         let path = self.make_run(&self.path, self.hierarchy, key, run)?;
         let mut limits = Vec::new();
-        for parent in self.controllers.v1_of(needed) {
+        let needed = &self.needed_by(key.namespace()) | needed;
+        for parent in self.controllers.v1_of(&needed) {
             let made = bases::base_name(&self.state_dir, Hierarchy::Limits)
                 .and_then(|name| self.make_run(&parent.join(name), Hierarchy::Limits, key, run));
             match made {
@@ -218,6 +223,7 @@ impl Base {
             // What is missing below shows in what is read back.
             drop(controllers::switch_on(tenant));
         }
+        self.bound(tenant, hierarchy);
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use super::tenants::Tenants;
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{IsolationLevel, Key, Protection, RunId, RunRecord, TenantUsers};
+use crate::model::{Ceilings, IsolationLevel, Key, Protection, RunId, RunRecord, TenantUsers};
 use crate::observed::{Event, RestoredRun};
 use crate::plan::{Effect, Note, NoteLevel};
 use crate::probe::{Probed, Prober};
@@ -64,6 +64,8 @@ pub struct HostSettings {
     pub tenant_uids: (u32, u32),
     /// No process is started without these.
     pub required_protections: BTreeSet<Protection>,
+    /// What the groups of namespaces are held to.
+    pub ceilings: Ceilings,
     /// What runs use is told to these.
     pub metrics: Arc<Metrics>,
 }
@@ -160,6 +162,7 @@ impl Host {
             tenant_users,
             tenant_uids,
             required_protections,
+            ceilings,
             metrics,
         } = settings;
         make_private(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
@@ -170,6 +173,8 @@ impl Host {
         };
         let (cgroups, tracking) = match Base::set_up(&cgroup, process, &state_dir)? {
             Ok(base) => {
+                base.set_ceilings(ceilings);
+                base.hold_tenants();
                 let tracking = match base.hierarchy() {
                     Hierarchy::V2 => Tracking::Cgroup(base.path().to_owned()),
                     Hierarchy::Freezer | Hierarchy::Limits => Tracking::V1Freezer(base.path().to_owned()),
@@ -288,6 +293,7 @@ impl Host {
             Effect::Signal { run, signal, .. } => self.tell(run, |orders| orders.signal(signal)),
             Effect::KillTree { run, .. } => self.tell(run, |orders| orders.kill = true),
             Effect::Limit { run, resources, .. } => self.tell(run, |orders| orders.limit = Some(resources)),
+            Effect::HoldTo(ceilings) => self.hold_to(ceilings),
             Effect::DropRun { key, run } => self.drop_run(&key, run),
             Effect::Probe { key, run, check, instance, ports, confinement } => {
                 let inherited = self.shared.surroundings.inherited_by(&key, run, &confinement);
@@ -339,6 +345,17 @@ impl Host {
             if let Err(error) = shared.blocking("", move || surroundings.tenants.sweep()).await {
                 tracing::warn!(%error, "the folders of a session that is gone cannot be removed");
             }
+        }));
+    }
+
+    fn hold_to(&self, ceilings: Ceilings) {
+        let surroundings = Arc::clone(&self.shared.surroundings);
+        let Some(base) = &surroundings.cgroups else { return };
+        base.set_ceilings(ceilings);
+        let shared = Arc::clone(&self.shared);
+        drop(self.shared.tasks.spawn(async move {
+            let surroundings = Arc::clone(&shared.surroundings);
+            shared.blocking("", move || surroundings.cgroups.as_ref().map(Base::hold_tenants)).await;
         }));
     }
 

@@ -72,6 +72,7 @@ pub(super) fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>
         tenant_users: if config.tenant_users { TenantUsers::On } else { TenantUsers::Off },
         tenant_uids: config.tenant_uids,
         required_protections: config.required_protections.clone(),
+        ceilings: config.policy.ceilings.clone(),
         metrics: Arc::clone(metrics),
     }
 }

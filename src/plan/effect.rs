@@ -4,7 +4,8 @@
 
 use crate::error::Code;
 use crate::model::{
-    Caller, Confinement, HealthCheck, Instance, Key, Memory, Ports, Resources, RunId, RunRecord, StopSignal, Unenforced,
+    Caller, Ceilings, Confinement, HealthCheck, Instance, Key, Memory, Ports, Resources, RunId, RunRecord, StopSignal,
+    Unenforced,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub enum Effect {
         /// What is wanted.
         resources: Resources,
     },
+    /// Hold namespaces to these ceilings from now on.
+    HoldTo(Ceilings),
     /// Remove the record of a run whose tree is gone, and its cgroup.
     DropRun {
         /// Whose.

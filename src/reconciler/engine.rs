@@ -144,6 +144,9 @@ impl Engine {
     /// Takes over other settings, from the next decision on.
     pub fn set_policy(&mut self, policy: Policy) {
         self.ports.resize(policy.port_range);
+        if self.policy.ceilings != policy.ceilings {
+            self.effects.push(Effect::HoldTo(policy.ceilings.clone()));
+        }
         self.policy = policy;
         self.resync();
     }

@@ -4,7 +4,7 @@
 use crate::world::{Program, RUNGS, World, example_program, free_ports, lives, output, wait_for};
 use pattern_launcher::act::{CgroupChoice, Tracking};
 use pattern_launcher::error::Code;
-use pattern_launcher::model::{Limit, LimitsEffective, OomKill, Resources, RunId, Unenforced};
+use pattern_launcher::model::{Ceiling, Ceilings, Limit, LimitsEffective, OomKill, Resources, RunId, Unenforced};
 use pattern_launcher::observed::{Event, Fault, RestoredRun};
 use pattern_launcher::plan::Effect;
 use std::path::{Path, PathBuf};
@@ -284,6 +284,40 @@ async fn limits_stand_after_an_adoption_and_what_dies_of_them_is_told() {
             world.drop_run(program, run);
             wait_for("all its cgroups to go", || remains(state.path(), run).is_empty()).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_is_held_to_its_ceiling_whatever_its_instances_may() {
+    if !machine_has_controllers() {
+        return;
+    }
+    for rung in RUNGS.iter().filter(|rung| **rung != CgroupChoice::Off) {
+        let state = tempfile::tempdir().unwrap();
+        let Some(mut world) = World::on(state.path(), rung) else { continue };
+        let ceilings =
+            |memory| Ceilings { usual: Ceiling { memory: Some(memory), ..Ceiling::default() }, ..Ceilings::default() };
+        world.host.carry_out(Effect::HoldTo(ceilings(64 * MIB)));
+        let script = format!("sleep 1000 & exec {} --mib 256", example_program("memory_hog").display());
+        let (quiet, hog) = (Program::shell("quiet", "sleep 1000").of("t"), Program::shell("hog", &script).of("t"));
+        let group = |pid: i32| folder(pid.cast_unsigned(), "memory").unwrap().parent().unwrap().to_owned();
+        let held = |group: &Path| {
+            let text = std::fs::read_to_string(group.join("memory.max"));
+            let text = text.or_else(|_| std::fs::read_to_string(group.join("memory.limit_in_bytes"))).unwrap();
+            text.trim().parse::<u64>().ok()
+        };
+        let (run, process) = world.run(&quiet).await;
+        let group = group(process.pid);
+        assert!(group.ends_with("namespace.t"), "{rung:?}: {}", group.display());
+        assert_eq!(held(&group), Some(64 * MIB), "{rung:?}");
+        assert_eq!(memory_limit(process.pid), None, "it has no limit of its own");
+        let (killed, _) = world.run(&hog).await;
+        let Event::Exited { oom: Some(oom), .. } = world.event_of(killed).await else { panic!("no OOM: {rung:?}") };
+        assert_eq!(oom.limit, None, "it was not its own");
+        assert!(lives(process.pid), "one instance is not killed for another");
+        world.host.carry_out(Effect::HoldTo(ceilings(128 * MIB)));
+        wait_for("the kernel to hold what is changed", || held(&group) == Some(128 * MIB)).await;
+        world.finish(&Program::shell("other", "").of("t"), run, &process).await;
     }
 }
 

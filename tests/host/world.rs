@@ -4,9 +4,9 @@ use pattern_launcher::act::{
     CgroupChoice, CgroupRung, Host, HostSettings, Loaded, LogLimits, Orphans, Records, Subreaper, Tracking, clock,
 };
 use pattern_launcher::model::{
-    Content, DesiredState, Generation, Instance, Isolation, Key, LimitsEffective, Origin, PatternName, PatternRevision,
-    Ports, Privileges, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord, Secret, StartSpec, StopSignal,
-    Supervision, TenantUsers, Unenforced,
+    Ceilings, Content, DesiredState, Generation, Instance, Isolation, Key, LimitsEffective, Namespace, Origin,
+    PatternName, PatternRevision, Ports, Privileges, ProcessIdentity, Resources, RestartPolicy, RunId, RunRecord,
+    Secret, StartSpec, StopSignal, Supervision, TenantUsers, Unenforced,
 };
 use pattern_launcher::observed::{Event, RestoredRun};
 use pattern_launcher::plan::{Effect, PrepareRequest};
@@ -94,6 +94,14 @@ impl Program {
         let mut instance = Instance::clone(&self.instance);
         instance.content.supervision.resources = resources;
         Self { key: self.key, instance: Arc::new(instance) }
+    }
+
+    /// The same in a namespace.
+    pub(crate) fn of(self, namespace: &str) -> Self {
+        let mut instance = Instance::clone(&self.instance);
+        instance.isolation = Isolation::Namespace(Namespace::new(namespace).unwrap());
+        instance.key = instance.isolation.key(&instance.pattern);
+        Self { key: instance.key.clone(), instance: Arc::new(instance) }
     }
 
     /// Runs `executable` with `args` in `folder`.
@@ -187,6 +195,7 @@ impl World {
             tenant_users: TenantUsers::Off,
             tenant_uids: (1_879_048_192, 2_147_483_646),
             required_protections: BTreeSet::new(),
+            ceilings: Ceilings::default(),
             metrics: Arc::default(),
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();

@@ -33,6 +33,11 @@ impl RunCgroup {
     /// Sees to it that the kernel holds what is wanted, as far as it does not yet; says what could not be written.
     pub(crate) fn limit(&self, wanted: &Resources) -> Failures {
         self.together_on_oom();
+        self.set(wanted)
+    }
+
+    /// The same for a group of several runs, of which one is not killed for another.
+    pub(super) fn set(&self, wanted: &Resources) -> Failures {
         let held = self.held(wanted);
         let mut failures = Failures::new();
         for limit in Limit::ALL {

@@ -1,4 +1,4 @@
-//! What files do: a start, a crash, changes of a pattern and of an instance, a file that is moved and another limit, and the withdrawal of a
+//! What files do: a start, a crash, changes of a pattern and of an instance, a file that is moved, other limits and ceilings, and the withdrawal of a
 //! tree that leaks.
 
 use super::{Scenario, Settings, Step, World};
@@ -33,6 +33,15 @@ fn declare_both(world: &mut World, version: u32) {
     }
 }
 
+/// The configuration is read again: for the launcher that runs, and for those after it.
+fn hold_to_ceilings(world: &mut World) {
+    world.policy.ceilings.usual.memory = Some(1 << 40);
+    let policy = world.policy.clone();
+    if let Some(engine) = &mut world.engine {
+        engine.set_policy(policy);
+    }
+}
+
 fn steps() -> Vec<Step> {
     vec![
         Step::Pass(Duration::from_secs(5)),
@@ -47,6 +56,7 @@ fn steps() -> Vec<Step> {
             moved.origin.file = "moved.yaml".into();
             moved.content.supervision.resources.memory_limit = Some(1 << 30);
             world.declare(Arc::new(moved));
+            hold_to_ceilings(world);
         }),
         Step::Pass(Duration::from_secs(40)),
     ]

@@ -4,7 +4,7 @@ use super::World;
 use crate::plan::Effect;
 
 /// The kinds of effects.
-pub(in crate::testing) const EFFECT_KINDS: [&str; 16] = [
+pub(in crate::testing) const EFFECT_KINDS: [&str; 17] = [
     "SaveMemory",
     "DropMemory",
     "Prepare",
@@ -20,6 +20,7 @@ pub(in crate::testing) const EFFECT_KINDS: [&str; 16] = [
     "Abandon",
     "Failed",
     "Limit",
+    "HoldTo",
     "Note",
 ];
 
@@ -42,7 +43,8 @@ const fn place(effect: &Effect) -> usize {
         Effect::Abandon { .. } => 12,
         Effect::Failed { .. } => 13,
         Effect::Limit { .. } => 14,
-        Effect::Note(_) => 15,
+        Effect::HoldTo(_) => 15,
+        Effect::Note(_) => 16,
     }
 }
 
@@ -57,6 +59,7 @@ const fn lasts(effect: &Effect) -> bool {
         | Effect::Signal { .. }
         | Effect::KillTree { .. }
         | Effect::Limit { .. }
+        | Effect::HoldTo(_)
         | Effect::Expire { .. }
         | Effect::Abandon { .. } => true,
         Effect::Prepare(_)

@@ -154,7 +154,7 @@ impl World {
                 self.judge_expiry(&key);
                 self.expire(key);
             }
-            Effect::Failed { .. } | Effect::Limit { .. } => {}
+            Effect::Failed { .. } | Effect::Limit { .. } | Effect::HoldTo(_) => {}
             Effect::Abandon { file_name, except } => self.abandon(&file_name, except),
             Effect::Note(note) => {
                 self.tell(format_args!("{} {}: {}", note.key, note.message, note.reason));
