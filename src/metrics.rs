@@ -10,7 +10,7 @@ mod usage;
 
 pub use launches::Quantiles;
 pub use snapshot::{MetricsSnapshot, PatternCounts};
-pub use usage::Usage;
+pub use usage::{Counted, Usage};
 
 use crate::error::Code;
 use crate::model::{DesiredStatus, IsolationLevel, Key, KeyStatus, ProcessState, RootStatus};
@@ -223,9 +223,19 @@ impl Metrics {
         self.usages.begin(key);
     }
 
-    /// The processes of a key have used so much more CPU time.
+    /// A process has used so much more CPU time.
     pub fn used_cpu(&self, key: &Key, more: Duration) {
-        self.usages.add_cpu(key, more);
+        self.used(key, Counted { cpu: more, ..Counted::default() });
+    }
+
+    /// So much has come to what is counted of a process id.
+    pub fn used(&self, key: &Key, more: Counted) {
+        self.usages.add(key, more);
+    }
+
+    /// What a process id uses, as it was last sampled; `None` when nothing of it runs, or when it is not told apart.
+    pub fn usage(&self, key: &Key) -> Option<Usage> {
+        self.usages.of(key)
     }
 
     /// The processes of a key hold so many bytes of memory.

@@ -14,6 +14,7 @@ mod killing;
 mod limits;
 mod run;
 mod tenants;
+mod used;
 
 pub use killing::CgroupRung;
 
@@ -21,6 +22,7 @@ pub(crate) use controllers::Process;
 pub(crate) use hierarchy::Hierarchy;
 pub(crate) use limits::{enforce, needed, unlimited};
 pub(crate) use run::RunCgroup;
+pub(crate) use used::Pressure;
 
 use super::host::CgroupChoice;
 use super::state_folder::Presence;

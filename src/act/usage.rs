@@ -3,14 +3,13 @@
 //! A reading counts what was used since the one before. The first of a process that was adopted counts nothing, since
 //! what it used before is not this launcher's to tell.
 
-use super::cgroup::RunCgroup;
+use super::cgroup::{Pressure, RunCgroup};
 use super::identity::ProcessUse;
 use super::tree::Tree;
-use crate::metrics::Metrics;
+use crate::metrics::{Counted, Metrics};
 use crate::model::{Key, ProcessIdentity, RunId};
 use rustix::param::{clock_ticks_per_second, page_size};
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,20 +19,26 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// read in every interval; of more, each has its turn.
 const AT_ONCE: usize = 500;
 
+/// Every how many of its readings a run is asked what it waited for: that costs as much again, and is asked in minutes.
+const PRESSURE_EVERY: u32 = 6;
+
 /// What the processes of a run use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reading {
-    cpu: Duration,
+    counted: Counted,
     memory: u64,
 }
 
 /// Reads what a run uses: of its whole tree where its cgroup tells, else of its main process. A v2 cgroup tells CPU time
 /// without any controller, and memory with the memory controller.
-fn read(identity: &ProcessIdentity, cgroup: Option<&RunCgroup>) -> Option<Reading> {
-    let cpu = cgroup.and_then(|cgroup| cgroup_cpu(cgroup.path()));
-    let memory = cgroup.and_then(RunCgroup::memory);
+fn read(meter: &Meter) -> Option<Reading> {
+    let Meter { identity, cgroup, counted, .. } = meter;
+    let before = counted.unwrap_or_default();
+    let cpu = cgroup.as_ref().and_then(RunCgroup::cpu);
+    let memory = cgroup.as_ref().and_then(RunCgroup::memory);
+    let waited = |cpu| waited(cpu, meter, before);
     if let (Some(cpu), Some(memory)) = (cpu, memory) {
-        return Some(Reading { cpu, memory });
+        return Some(Reading { counted: waited(cpu), memory });
     }
     let main = ProcessUse::read(identity);
     let cpu = cpu.or_else(|| {
@@ -42,13 +47,19 @@ fn read(identity: &ProcessIdentity, cgroup: Option<&RunCgroup>) -> Option<Readin
     })?;
     // What has ended holds nothing.
     let pages = main.map_or(0, |main| main.resident_pages);
-    Some(Reading { cpu, memory: memory.unwrap_or_else(|| pages.saturating_mul(page_size() as u64)) })
+    Some(Reading { counted: waited(cpu), memory: memory.unwrap_or_else(|| pages.saturating_mul(page_size() as u64)) })
 }
 
-fn cgroup_cpu(folder: &Path) -> Option<Duration> {
-    let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
-    let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
-    micros.parse().ok().map(Duration::from_micros)
+/// What has been counted of a run that has used this much CPU time; what is not asked now is as it was.
+fn waited(cpu: Duration, meter: &Meter, before: Counted) -> Counted {
+    let cgroup = meter.cgroup.as_ref();
+    let asked = cgroup.filter(|_| meter.ended || meter.readings.is_multiple_of(PRESSURE_EVERY));
+    Counted {
+        cpu,
+        throttled: cgroup.and_then(RunCgroup::throttled).unwrap_or(before.throttled),
+        cpu_pressure: asked.and_then(|cgroup| cgroup.pressure(Pressure::Cpu)).unwrap_or(before.cpu_pressure),
+        memory_pressure: asked.and_then(|cgroup| cgroup.pressure(Pressure::Memory)).unwrap_or(before.memory_pressure),
+    }
 }
 
 /// Where the reading of a run begins.
@@ -79,8 +90,10 @@ struct Meter {
     key: Key,
     identity: ProcessIdentity,
     cgroup: Option<RunCgroup>,
-    /// CPU time at the last reading; `None` before the first of one that was adopted.
-    counted: Option<Duration>,
+    /// What was counted at the last reading; `None` before the first of one that was adopted.
+    counted: Option<Counted>,
+    /// How often it has been read.
+    readings: u32,
     /// Whether the cgroup tells CPU time, so that a last reading can wait until it is about to be removed.
     cgroup_tells: bool,
     /// Whether its main process has ended. Another run of the key may have begun by the time its tree is gone.
@@ -101,10 +114,18 @@ impl Meters {
             Tree::Group(_) => (None, false),
         };
         let counted = match from {
-            Beginning::Started => Some(Duration::ZERO),
+            Beginning::Started => Some(Counted::default()),
             Beginning::Adopted => None,
         };
-        let meter = Meter { key: key.clone(), identity: identity.clone(), cgroup, counted, cgroup_tells, ended: false };
+        let meter = Meter {
+            key: key.clone(),
+            identity: identity.clone(),
+            cgroup,
+            counted,
+            readings: 0,
+            cgroup_tells,
+            ended: false,
+        };
         let mut runs = self.lock();
         runs.each.insert(run, meter);
         runs.turns.push_back(run);
@@ -123,7 +144,7 @@ impl Meters {
         let mut broken = Vec::new();
         for (run, meter) in few {
             // Without the lock, since this is what takes time.
-            if let Some(reading) = read(&meter.identity, meter.cgroup.as_ref()) {
+            if let Some(reading) = read(&meter) {
                 self.note(run, reading);
             }
             if meter.cgroup.as_ref().is_some_and(RunCgroup::is_broken) {
@@ -138,7 +159,7 @@ impl Meters {
     pub(crate) fn main_ended(&self, run: RunId) {
         let Some(meter) = self.lock().each.get(&run).cloned() else { return };
         if !meter.cgroup_tells
-            && let Some(reading) = read(&meter.identity, meter.cgroup.as_ref())
+            && let Some(reading) = read(&meter)
         {
             self.note(run, reading);
         }
@@ -150,9 +171,10 @@ impl Meters {
 
     /// Nothing of a run lives, and its cgroup is about to be removed.
     pub(crate) fn end(&self, run: RunId) {
-        let cgroup = self.lock().each.get(&run).and_then(|meter| meter.cgroup.clone());
-        if let Some(cpu) = cgroup.and_then(|cgroup| cgroup_cpu(cgroup.path())) {
-            self.note(run, Reading { cpu, memory: 0 });
+        let Some(meter) = self.lock().each.get(&run).cloned() else { return };
+        if let Some(cpu) = meter.cgroup.as_ref().and_then(RunCgroup::cpu) {
+            let counted = waited(cpu, &Meter { ended: true, ..meter.clone() }, meter.counted.unwrap_or_default());
+            self.note(run, Reading { counted, memory: 0 });
         }
         self.lock().each.remove(&run);
     }
@@ -161,10 +183,10 @@ impl Meters {
         let mut runs = self.lock();
         let Some(meter) = runs.each.get_mut(&run) else { return };
         // A reading that was overtaken by another counts nothing.
-        let counted = meter.counted.unwrap_or(reading.cpu);
-        let more = reading.cpu.saturating_sub(counted);
-        meter.counted = Some(counted.max(reading.cpu));
-        self.metrics.used_cpu(&meter.key, more);
+        let before = meter.counted.unwrap_or(reading.counted);
+        meter.readings = meter.readings.wrapping_add(1);
+        meter.counted = Some(reading.counted.at_least(before));
+        self.metrics.used(&meter.key, reading.counted.since(before));
         if !meter.ended {
             self.metrics.holds_memory(&meter.key, reading.memory);
         }

@@ -10,6 +10,7 @@ mod unknown;
 
 use super::Control;
 use crate::act::clock;
+use crate::metrics::Usage;
 use crate::model::{
     Condition, DesiredState, Key, KeyStatus, LimitsEffective, Mask, Moment, ProbeTarget, ProcessState, VerdictStatus,
 };
@@ -42,7 +43,13 @@ impl Control {
         };
         let places =
             Places::look(&self.output, key, status.declared.as_ref().map(|instance| instance.origin.path())).await;
-        let told = Told { status: &status, probe: self.board.last_probe(key), places: &places, events: &events };
+        let told = Told {
+            status: &status,
+            probe: self.board.last_probe(key),
+            places: &places,
+            events: &events,
+            usage: self.metrics.usage(key),
+        };
         let mask = mask(&status);
         Explanation {
             lines: told.sentences(clock::now()).iter().map(|line| mask.applied(line).into_owned()).collect(),
@@ -53,12 +60,28 @@ impl Control {
     }
 }
 
+/// What it has had to wait for, if it was more than a moment.
+fn waited(usage: Usage) -> Option<String> {
+    let parts = [
+        (usage.throttled_seconds, "was held back by its cpu_limit for"),
+        (usage.cpu_pressure_seconds, "waited for CPU time for"),
+        (usage.memory_pressure_seconds, "waited for memory for"),
+    ];
+    let said: Vec<String> = parts
+        .into_iter()
+        .filter(|(seconds, _)| *seconds >= 1.0)
+        .map(|(seconds, what)| format!("{what} {}", span(seconds)))
+        .collect();
+    (!said.is_empty()).then(|| format!("Since the launcher was started it {}.", said.join(", ")))
+}
+
 /// What is known of a key that is declared, or of which something lives.
 struct Told<'a> {
     status: &'a KeyStatus,
     probe: Option<LastProbe>,
     places: &'a Places,
     events: &'a [Arc<Happening>],
+    usage: Option<Usage>,
 }
 
 impl Told<'_> {
@@ -79,6 +102,7 @@ impl Told<'_> {
         }
         let limits = status.limits_effective.as_ref().map(LimitsEffective::in_words);
         lines.extend(limits.filter(|words| !words.is_empty()).map(|words| format!("Its limits in force: {words}.")));
+        lines.extend(self.usage.and_then(waited));
         if status.error_count > 0 {
             lines.push(format!(
                 "It has failed {} in a row, and was restarted {} since it was declared.",

@@ -80,6 +80,14 @@ pub(super) fn of(families: &[MetricFamily], launches: &Launches) -> MetricsSnaps
     for (id, metric) in ids("process_cpu_seconds_total") {
         usage.entry(id).or_default().cpu_seconds = metric.get_counter().get_value();
     }
+    let mut waited = |name: &str, field: fn(&mut Usage) -> &mut f64| {
+        for (id, metric) in ids(name) {
+            *field(usage.entry(id).or_default()) = metric.get_counter().get_value();
+        }
+    };
+    waited("process_cpu_throttled_seconds_total", |usage| &mut usage.throttled_seconds);
+    waited("process_cpu_pressure_seconds_total", |usage| &mut usage.cpu_pressure_seconds);
+    waited("process_memory_pressure_seconds_total", |usage| &mut usage.memory_pressure_seconds);
     for (id, metric) in ids("process_memory_bytes") {
         usage.entry(id).or_default().memory_bytes = number(metric.get_gauge().get_value());
     }

@@ -181,7 +181,7 @@ fn json_has_the_same_figures() {
     );
     assert_eq!((&json["patterns"]["q"]["starts"], &json["patterns"]["p"]["failures"]), (&2.into(), &2.into()));
     let snapshot = metrics.snapshot(&standing(&desired));
-    assert_eq!(snapshot.usage["session:a:s:q"], Usage { cpu_seconds: 1.25, memory_bytes: 123_456 });
+    assert_eq!(snapshot.usage["session:a:s:q"], Usage { cpu_seconds: 1.25, memory_bytes: 123_456, ..Usage::default() });
     assert!(snapshot.ready);
 }
 

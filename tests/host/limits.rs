@@ -317,7 +317,7 @@ async fn a_namespace_is_held_to_its_ceiling_whatever_its_instances_may() {
         assert!(lives(process.pid), "one instance is not killed for another");
         world.host.carry_out(Effect::HoldTo(ceilings(128 * MIB)));
         wait_for("the kernel to hold what is changed", || held(&group) == Some(128 * MIB)).await;
-        world.finish(&Program::shell("other", "").of("t"), run, &process).await;
+        world.finish(&quiet, run, &process).await;
     }
 }
 

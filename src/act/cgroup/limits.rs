@@ -21,7 +21,7 @@ const V1_NO_LIMIT: u64 = 1 << 62;
 
 /// Which files a controller has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Files {
+pub(super) enum Files {
     V2(PathBuf),
     V1(PathBuf),
 }
@@ -100,7 +100,7 @@ impl RunCgroup {
     }
 
     /// What has the files of a controller: the cgroup that the tree is tracked by, or one of those beside it.
-    fn files(&self, controller: Controller) -> Option<Files> {
+    pub(super) fn files(&self, controller: Controller) -> Option<Files> {
         let (v2, v1) = match controller {
             Controller::Cpu => ("cpu.max", "cpu.shares"),
             Controller::Memory => ("memory.max", "memory.limit_in_bytes"),
@@ -267,7 +267,7 @@ fn optional(written: io::Result<()>) -> io::Result<()> {
 }
 
 /// The number behind a name.
-fn counted(text: &str, name: &str) -> Option<u64> {
+pub(super) fn counted(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
