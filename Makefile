@@ -9,7 +9,7 @@ LIBRARY_EXAMPLES := basic_launch embedded_launcher isolation_levels metrics_moni
 # cargo-nextest where it is installed: quicker, and its groups keep the heavy tests apart.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: build run samples test chaos test-short test-coverage examples fmt lint bench dev ci
+.PHONY: build run samples test chaos test-cgroup2 test-short test-coverage examples fmt lint bench dev ci
 
 ## build: the daemon, and the program of the sample pattern where its manifest looks for it
 build:
@@ -43,6 +43,10 @@ endif
 chaos:
 	$(CARGO) build --examples
 	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(CARGO) test --all-features --test e2e chaos_alone -- --nocapture
+
+## test-cgroup2: the tests of cgroups and limits on an emulated machine that has cgroup v2 alone; takes some minutes
+test-cgroup2:
+	bash .ci/cgroup2
 
 ## test-short: what needs no daemon: a few seconds
 test-short:
