@@ -44,7 +44,7 @@ chaos:
 	$(CARGO) build --examples
 	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(CARGO) test --all-features --test e2e chaos_alone -- --nocapture
 
-## test-cgroup2: the tests of cgroups and limits on an emulated machine that has cgroup v2 alone; takes some minutes
+## test-cgroup2: the tests of cgroups and limits on an emulated machine that has cgroup v2 alone: about three minutes
 test-cgroup2:
 	bash .ci/cgroup2
 
