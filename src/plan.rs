@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod ceilings;
 pub mod decide;
 pub mod effect;
+pub mod outbreak;
 pub mod ports;
 pub mod verdict;
 
@@ -12,5 +13,6 @@ pub use admission::StartQueue;
 pub use ceilings::{Full, Ledger};
 pub use decide::{Wish, decide};
 pub use effect::{Effect, Note, NoteLevel, PrepareRequest};
+pub use outbreak::{Held, Outbreaks};
 pub use ports::PortTable;
 pub use verdict::{Action, Drift, Reason, StopCause, Verdict};

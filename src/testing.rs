@@ -16,6 +16,8 @@ mod bulkheads;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod outbreaks;
+#[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod scenarios;

@@ -123,8 +123,12 @@ pub struct PatternStanding {
     pub awaiting_replacement: BTreeSet<Key>,
     /// Those that run, have a health check and have been healthy in this run.
     pub judged: BTreeSet<Key>,
-    /// Those of them that have crossed their failure threshold.
-    pub fallen: BTreeSet<Key>,
+    /// Those of them that have crossed their failure threshold, by namespace.
+    fallen: BTreeMap<String, BTreeSet<Key>>,
+    /// How many these are.
+    ill: usize,
+    /// The namespace in which the last health restart was admitted while the pattern failed as a whole.
+    served: Option<String>,
     /// Those restarted for a failed health check and not healthy since.
     pub recovering: BTreeSet<Key>,
 }
@@ -135,8 +139,29 @@ const MASS: usize = 4;
 impl PatternStanding {
     /// Whether no key stands in it.
     pub fn is_empty(&self) -> bool {
-        let Self { replacing, awaiting_replacement, judged, fallen, recovering } = self;
-        [replacing, awaiting_replacement, judged, fallen, recovering].into_iter().all(BTreeSet::is_empty)
+        let Self { replacing, awaiting_replacement, judged, fallen, recovering, ill: _, served: _ } = self;
+        fallen.is_empty() && [replacing, awaiting_replacement, judged, recovering].into_iter().all(BTreeSet::is_empty)
+    }
+
+    /// Those that have crossed their failure threshold.
+    pub fn fallen(&self) -> impl Iterator<Item = &Key> {
+        self.fallen.values().flatten()
+    }
+
+    /// Puts down whether a key has crossed its failure threshold.
+    pub fn fall(&mut self, key: &Key, has_fallen: bool) {
+        if has_fallen {
+            let keys = self.fallen.entry(key.namespace().to_owned()).or_default();
+            if !keys.contains(key) {
+                keys.insert(key.clone());
+                self.ill += 1;
+            }
+        } else if let Some(keys) = self.fallen.get_mut(key.namespace()) {
+            self.ill -= usize::from(keys.remove(key));
+            if keys.is_empty() {
+                self.fallen.remove(key.namespace());
+            }
+        }
     }
 
     /// Whether `key` may be replaced now; if not, the key that it waits for.
@@ -149,13 +174,29 @@ impl PatternStanding {
 
     /// Whether `key`, whose health check has failed, may be restarted now; if not, the key whose recovery it waits for.
     ///
-    /// When more than half of at least four are failing together the cause is elsewhere, and one is restarted to try.
-    pub fn may_restart(&self, key: &Key) -> Result<(), Key> {
-        let all = self.judged.union(&self.recovering).count();
-        let failing = self.fallen.union(&self.recovering).count();
-        match self.recovering.iter().find(|other| *other != key) {
-            Some(trial) if all >= MASS && failing * 2 > all => Err(trial.clone()),
-            Some(_) | None => Ok(()),
+    /// When more than half of at least four are failing together the cause is elsewhere, and one is restarted to try. The
+    /// namespaces take turns at that, and a trial is over once it is healthy or has failed, so that nobody waits for ever
+    /// for what another tenant has.
+    pub fn may_restart(&mut self, key: &Key) -> Result<(), Key> {
+        let has_fallen = |key: &Key| self.fallen.get(key.namespace()).is_some_and(|keys| keys.contains(key));
+        let all = self.judged.len() + self.recovering.iter().filter(|key| !self.judged.contains(*key)).count();
+        let failing = self.ill + self.recovering.iter().filter(|key| !has_fallen(key)).count();
+        if all < MASS || failing * 2 <= all {
+            return Ok(());
+        }
+        if let Some(trial) = self.recovering.iter().find(|other| *other != key) {
+            return Err(trial.clone());
+        }
+        let after = self.served.as_ref().and_then(|served| {
+            let later = (std::ops::Bound::Excluded(served.as_str()), std::ops::Bound::Unbounded);
+            self.fallen.range::<str, _>(later).next()
+        });
+        match after.or_else(|| self.fallen.first_key_value()) {
+            Some((namespace, keys)) if namespace != key.namespace() => keys.first().cloned().map_or(Ok(()), Err),
+            Some(_) | None => {
+                self.served = Some(key.namespace().to_owned());
+                Ok(())
+            }
         }
     }
 }
@@ -257,13 +298,30 @@ mod tests {
     fn a_failure_of_most_of_a_pattern_is_tried_with_one() {
         let keys: Vec<Key> = (0..6).map(|n| key("a", &format!("p{n}"))).collect();
         let mut standing = PatternStanding { judged: keys.iter().cloned().collect(), ..PatternStanding::default() };
-        standing.fallen = keys[..4].iter().cloned().collect();
+        for key in &keys[..4] {
+            standing.fall(key, true);
+        }
         assert_eq!(standing.may_restart(&keys[0]), Ok(()), "the first is the trial");
         standing.judged.remove(&keys[0]);
-        standing.fallen.remove(&keys[0]);
+        standing.fall(&keys[0], false);
         standing.recovering.insert(keys[0].clone());
         assert_eq!(standing.may_restart(&keys[1]), Err(keys[0].clone()));
-        standing.fallen = [keys[1].clone()].into();
+        for key in &keys[2..4] {
+            standing.fall(key, false);
+        }
         assert_eq!(standing.may_restart(&keys[1]), Ok(()), "two of six have causes of their own");
+    }
+
+    #[test]
+    fn l4_the_namespaces_take_turns_at_the_trials_of_a_pattern_that_is_ill() {
+        let keys: Vec<Key> = ["a", "b", "c", "d"].iter().map(|namespace| key(namespace, "p")).collect();
+        let mut standing = PatternStanding { judged: keys.iter().cloned().collect(), ..PatternStanding::default() };
+        for key in &keys {
+            standing.fall(key, true);
+        }
+        assert_eq!(standing.may_restart(&keys[0]), Ok(()));
+        // Its trial has failed at once, and it has fallen again: it is not its turn.
+        assert_eq!(standing.may_restart(&keys[0]), Err(keys[1].clone()));
+        assert_eq!(standing.may_restart(&keys[1]), Ok(()));
     }
 }

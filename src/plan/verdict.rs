@@ -1,6 +1,7 @@
 //! What is decided for a key, and why: also when the decision is to do nothing.
 
 use super::ceilings::Full;
+use super::outbreak::Held;
 use crate::error::Error;
 use crate::model::{Key, Moment, Suspension};
 use std::fmt;
@@ -190,6 +191,8 @@ pub enum Reason {
     /// More than half of its pattern's processes fail their health checks, so the cause is elsewhere: this other one is
     /// restarted first.
     HeldByPattern(Key),
+    /// Its version fails in several namespaces alike, and is tried with one at a time.
+    AwaitingTrial(Held),
 }
 
 impl Reason {
@@ -237,6 +240,7 @@ impl fmt::Display for Reason {
             Self::AwaitingSlot => f.write_str("waiting for a start slot"),
             Self::AwaitingQuota(full) => write!(f, "waiting for quota: {full}"),
             Self::AwaitingRollout(key) => write!(f, "waiting until {key} has been replaced and is healthy"),
+            Self::AwaitingTrial(held) => write!(f, "{held}"),
             Self::HeldByPattern(key) => write!(
                 f,
                 "more than half of its pattern fails, so the cause is elsewhere; waiting until {key} has recovered"

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::model::{Condition, Difference, Key, LimitsEffective, Moment, Policy, RunId};
 use crate::observed::{Observed, Phase};
 use crate::plan::admission::PatternStanding;
-use crate::plan::{Action, Effect, Ledger, PortTable, Reason, StartQueue, Verdict, Wish, decide};
+use crate::plan::{Action, Effect, Ledger, Outbreaks, PortTable, Reason, StartQueue, Verdict, Wish, decide};
 use blocked::Blocked;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub struct Engine {
     wakes: BTreeSet<(Duration, Key)>,
     starts: StartQueue,
     ledger: Ledger,
+    outbreaks: Outbreaks,
     ports: PortTable,
     standings: BTreeMap<String, PatternStanding>,
     blocked: Blocked,
@@ -125,6 +126,7 @@ impl Engine {
             wakes: BTreeSet::new(),
             starts: StartQueue::default(),
             ledger: Ledger::default(),
+            outbreaks: Outbreaks::default(),
             ports,
             standings: BTreeMap::new(),
             blocked: Blocked::default(),
@@ -212,10 +214,8 @@ impl Engine {
             return Some(now);
         }
         let key = self.wakes.first().map(|(at, _)| Moment::new(now.boot, *at));
-        match (key, self.starts.wake_at()) {
-            (Some(key), Some(slot)) => Some(key.earlier(slot)),
-            (key, slot) => key.or(slot),
-        }
+        let others = self.starts.wake_at().into_iter().chain(self.outbreaks.wake_at(now));
+        key.into_iter().chain(others).reduce(Moment::earlier)
     }
 
     /// The keys whose status may have changed since this was last asked.
@@ -235,6 +235,7 @@ impl Engine {
             self.dirty.insert(key);
         }
         for _ in 0..ROUNDS {
+            self.go_on_with_trials(now);
             for key in std::mem::take(&mut self.dirty) {
                 self.visit(&key, now, dice);
             }
@@ -288,6 +289,7 @@ impl Engine {
         } else {
             self.starts.unwant(key);
             self.ledger.leave(key);
+            self.outbreaks.leave(key);
         }
         if let Err(reason) = self.admit(key, verdict.action) {
             verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(reason) };
@@ -341,6 +343,7 @@ impl Engine {
     fn settle_books(&mut self, key: &Key, mark: usize) {
         self.stand(key);
         self.occupy(key);
+        self.book(key);
         if let Some(entry) = self.entries.get_mut(key)
             && std::mem::take(&mut entry.memory_changed)
             && entry.claim != Claim::Unclaimed

@@ -1,6 +1,6 @@
 //! How the programs of the simulated machine behave.
 
-use crate::model::{ExitReason, Instance, Moment, ProcessIdentity, RunId};
+use crate::model::{ExitReason, Instance, Moment, OomKill, ProcessIdentity, RunId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub struct Program {
     pub lives: Option<(Duration, ExitReason)>,
     /// What it does when it is asked to end.
     pub on_stop: OnStop,
+    /// How much memory it takes, in bytes; one that may not have as much is killed for it at once.
+    pub takes: u64,
 }
 
 impl Program {
@@ -21,6 +23,7 @@ impl Program {
         healthy_after: Some(Duration::from_millis(20)),
         lives: None,
         on_stop: OnStop::Ends(Duration::from_millis(5)),
+        takes: 0,
     };
     /// A program that crashes soon after each start.
     pub const CRASHER: Self = Self { lives: Some((Duration::from_millis(30), ExitReason::Code(1))), ..Self::SERVICE };
@@ -59,6 +62,8 @@ pub(super) struct Process {
     pub(super) abandoned: bool,
     pub(super) asked_to_end: Option<Moment>,
     pub(super) exit: ExitReason,
+    /// Whether the kernel kills it for want of memory.
+    pub(super) oom: Option<OomKill>,
 }
 
 impl Process {

@@ -442,7 +442,7 @@ fn any_program(chance: &mut Chance) -> Program {
     };
     let lives = chance.once_in(4).then(|| (chance.up_to_millis(20_000), ExitReason::Code(1)));
     let healthy_after = (!chance.once_in(8)).then(|| chance.up_to_millis(3_000));
-    Program { healthy_after, lives, on_stop }
+    Program { healthy_after, lives, on_stop, ..Program::SERVICE }
 }
 
 #[test]

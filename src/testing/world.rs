@@ -37,6 +37,8 @@ pub struct Settings {
     pub lose_word_once_in: u64,
     /// A probe cannot be carried out once in this many; 0 is never.
     pub probe_error_once_in: u64,
+    /// Pids that there are; `None` is few, so that they are used again soon.
+    pub pids: Option<i32>,
     /// Everything is looked at this often, whatever is noticed; `None` is every 5 s.
     pub resync: Option<Duration>,
 }
@@ -98,7 +100,7 @@ pub struct World {
 #[cfg(test)]
 pub(super) use cuts::EFFECT_KINDS;
 
-/// Pids are few, so that they are used again soon.
+/// Pids are few, unless the settings say otherwise, so that they are used again soon.
 const PIDS: i32 = 64;
 
 impl World {

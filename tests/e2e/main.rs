@@ -31,6 +31,7 @@ mod limits;
 mod locks;
 mod logging;
 mod logs;
+mod outbreak;
 mod prismctl;
 mod prometheus;
 mod prune;

@@ -1,11 +1,13 @@
-//! Who has to wait for others: replacements and health restarts of one pattern, and starts where a ceiling is reached.
+//! Who has to wait for others: replacements and health restarts of one pattern, starts where a ceiling is reached, and
+//! starts of a version that fails as a whole.
 
 use super::{Claim, Engine, Entry};
-use crate::model::{DesiredState, Key, Load, Rollout};
+use crate::model::{DesiredState, Key, Load, Moment, Rollout};
 use crate::observed::Phase;
 use crate::plan::admission::PatternStanding;
 use crate::plan::decide::drift;
-use crate::plan::{Action, Drift, Full, Reason, StopCause, Verdict};
+use crate::plan::outbreak::{self, Sight, Turn};
+use crate::plan::{Action, Drift, Full, Held, NoteLevel, Reason, StopCause, Verdict};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -39,16 +41,70 @@ impl Engine {
 
     /// Queues a key for its start, unless a ceiling is in its way: then it waits until something of that ends.
     pub(super) fn want(&mut self, key: &Key, verdict: &mut Verdict) {
-        match self.room(key) {
+        let reason = match self.room(key) {
             Ok(()) => {
                 self.ledger.leave(key);
-                self.starts.want(key);
+                match self.may_try(key) {
+                    Ok(()) => return self.starts.want(key),
+                    Err(held) => Reason::AwaitingTrial(held),
+                }
             }
             Err(full) => {
                 self.ledger.wait(key, &full);
-                self.starts.unwant(key);
-                *verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(Reason::AwaitingQuota(full)) };
+                // One that cannot be started must not be the one that others wait for.
+                self.outbreaks.leave(key);
+                Reason::AwaitingQuota(full)
             }
+        };
+        self.starts.unwant(key);
+        *verdict = Verdict { wake_at: verdict.wake_at, ..Verdict::nothing(reason) };
+    }
+
+    /// Whether the breaker of its version lets a key start.
+    fn may_try(&mut self, key: &Key) -> Result<(), Held> {
+        let Some(entry) = self.entries.get(key) else { return Ok(()) };
+        let memory = &entry.observed.memory;
+        self.outbreaks.may_start(key, &memory.instance.content.launch, memory.streak == 0)
+    }
+
+    /// Tells the breaker of its version what a key shows of itself.
+    pub(super) fn book(&mut self, key: &Key) {
+        let told = self.entries.get(key).filter(|entry| is_wanted(entry)).map(|entry| {
+            let memory = &entry.observed.memory;
+            let health = match &entry.observed.phase {
+                Phase::Running(run) if run.record.stop.is_none() => {
+                    let runs = drift(&run.record.launch, &memory.instance.content.launch);
+                    run.health.healthy_since.filter(|_| runs.is_none())
+                }
+                Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => None,
+            };
+            let sight = Sight {
+                failure: outbreak::last_failure(memory),
+                healthy_since: health,
+                is_idle: matches!(entry.observed.phase, Phase::Idle),
+            };
+            (&memory.instance.content.launch, sight)
+        });
+        self.outbreaks.book(key, told, &self.policy);
+    }
+
+    /// Has the next trials looked at, and tells people which breakers have opened and closed.
+    pub(super) fn go_on_with_trials(&mut self, now: Moment) {
+        self.dirty.extend(self.outbreaks.advance(now, &self.policy));
+        for Turn { key, version, opened } in self.outbreaks.take_turns() {
+            let pattern = key.pattern().to_owned();
+            let (level, message, reason) = if let Some((code, keys, namespaces)) = opened {
+                let told = format!(
+                    "{keys} instances of version {version} of '{pattern}' in {namespaces} namespaces fail alike ({}), so the \
+                     cause is elsewhere; their starts wait for the trial of one",
+                    code.as_str()
+                );
+                (NoteLevel::Error, "version paused", told)
+            } else {
+                let told = format!("version {version} of '{pattern}' no longer fails as a whole");
+                (NoteLevel::Info, "version resumed", told)
+            };
+            self.note(level, &key, None, message, reason);
         }
     }
 
@@ -87,7 +143,7 @@ impl Engine {
         put(&mut standing.replacing, key, now.replacing);
         put(&mut standing.recovering, key, now.recovering);
         put(&mut standing.judged, key, now.judged);
-        put(&mut standing.fallen, key, now.fallen);
+        standing.fall(key, now.fallen);
         if !now.running {
             standing.awaiting_replacement.remove(key);
         }
@@ -96,12 +152,21 @@ impl Engine {
             self.dirty.extend(standing.awaiting_replacement.iter().take(free).cloned());
         }
         if was_recovering && !now.recovering {
-            self.dirty.extend(standing.fallen.iter().cloned());
+            self.dirty.extend(standing.fallen().cloned());
         }
         if !self.entries.contains_key(key) && standing.is_empty() {
             self.standings.remove(key.pattern());
         }
     }
+}
+
+/// Whether a key is declared and should run.
+fn is_wanted(entry: &Entry) -> bool {
+    let memory = &entry.observed.memory;
+    entry.claim == Claim::Declared
+        && memory.instance.content.state == DesiredState::Running
+        && memory.finished.is_none()
+        && memory.suspension.is_none()
 }
 
 /// Where one key stands among those of its pattern.
@@ -118,11 +183,8 @@ struct Standing {
 impl Standing {
     /// Reads it off an entry; a replacement or recovery that has come to its end is ended.
     fn of(entry: &mut Entry) -> Self {
+        let wanted = is_wanted(entry);
         let memory = &mut entry.observed.memory;
-        let wanted = entry.claim == Claim::Declared
-            && memory.instance.content.state == DesiredState::Running
-            && memory.finished.is_none()
-            && memory.suspension.is_none();
         let run = match &entry.observed.phase {
             Phase::Running(run) if run.record.stop.is_none() => Some(run),
             Phase::Idle | Phase::Starting(_) | Phase::Running(_) | Phase::Ending(_) => None,
@@ -141,7 +203,7 @@ impl Standing {
             replacing: memory.rollout == Rollout::Replacing,
             recovering: entry.recovering,
             judged,
-            fallen: judged && run.is_some_and(|run| run.health.has_fallen()),
+            fallen: judged && wanted && run.is_some_and(|run| run.health.has_fallen()),
         }
     }
 }

@@ -203,6 +203,8 @@ impl Engine {
         let memory = &mut entry.observed.memory;
         entry.memory_changed = true;
         let run = memory.ended;
+        // A health restart that others wait for has come to nothing; where this is one, it begins after this.
+        entry.recovering = false;
         self.effects.push(Effect::Failed { key: key.clone(), code: error.code() });
         let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
         if after == AfterFailure::CircuitOpened {

@@ -101,6 +101,9 @@ impl Engine {
         if let reason @ Reason::HeldByPattern(_) = &entry.verdict.reason {
             add("HealthRestartHeld", reason.to_string());
         }
+        if let reason @ Reason::AwaitingTrial(_) = &entry.verdict.reason {
+            add("VersionPaused", reason.to_string());
+        }
         if let reason @ Reason::AwaitingQuota(_) = &entry.verdict.reason {
             add("WaitingForQuota", reason.to_string());
         }

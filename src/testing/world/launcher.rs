@@ -53,7 +53,7 @@ impl World {
             Some(process) => RestoredRun::Ended {
                 record: record.clone(),
                 exit: process.exit,
-                oom: None,
+                oom: process.oom,
                 tree_gone: !process.children_live,
             },
             None => RestoredRun::Ended {

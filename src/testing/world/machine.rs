@@ -2,7 +2,7 @@
 
 use super::{Occasion, PIDS, World};
 use crate::error::{Code, Error};
-use crate::model::{BootId, Confinement, ExitReason, Key, Moment, ProcessIdentity, RunId};
+use crate::model::{BootId, Confinement, ExitReason, Key, Moment, OomKill, ProcessIdentity, RunId};
 use crate::observed::{Event, Fault, PortKind, ProbeOutcome};
 use crate::plan::PrepareRequest;
 use crate::testing::program::{OnStop, Process, Program};
@@ -147,6 +147,7 @@ impl World {
             abandoned: false,
             asked_to_end: None,
             exit: ExitReason::Code(0),
+            oom: None,
         };
         self.processes.insert(pid, (key.clone(), process));
         self.deliver(after, Event::Prepared { key, run, process: identity });
@@ -154,9 +155,10 @@ impl World {
 
     fn free_pid(&mut self) -> Option<i32> {
         self.processes.retain(|_, (_, process)| process.lives());
-        for _ in 0..PIDS {
+        let most = self.settings.pids.unwrap_or(PIDS);
+        for _ in 0..most {
             let pid = self.next_pid;
-            self.next_pid = if pid == PIDS { 1 } else { pid + 1 };
+            self.next_pid = if pid >= most { 1 } else { pid + 1 };
             if !self.processes.contains_key(&pid) {
                 return Some(pid);
             }
@@ -182,7 +184,12 @@ impl World {
         process.held_by = None;
         process.executed = Some(now);
         process.children_live = matches!(process.program.on_stop, OnStop::Leaks(_));
-        let lives = process.program.lives;
+        let limit = process.instance.content.supervision.resources.memory_limit;
+        let mut lives = process.program.lives;
+        if limit.is_some_and(|limit| limit < process.program.takes) {
+            process.oom = Some(OomKill { kills: 1, limit, peak: limit });
+            lives = Some((Duration::ZERO, ExitReason::Signal(9)));
+        }
         if let Some((_, exit)) = lives {
             process.exit = exit;
         }
@@ -263,8 +270,13 @@ impl World {
         } else {
             self.oracle.on_fall(key, run, process.seen, self.now);
         }
-        let event =
-            Event::Exited { key: key.clone(), run, exit: process.exit, oom: None, tree_gone: !process.children_live };
+        let event = Event::Exited {
+            key: key.clone(),
+            run,
+            exit: process.exit,
+            oom: process.oom,
+            tree_gone: !process.children_live,
+        };
         let (key, exit) = (key.clone(), process.exit);
         self.tell(format_args!("{key} ends with {exit}"));
         self.deliver(Duration::from_micros(120), event);
