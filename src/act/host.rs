@@ -123,6 +123,14 @@ impl HostFiles {
         Ok(Presence::Made)
     }
 
+    /// Notes down once more which users tenants have, where that was removed or replaced.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when it cannot be written.
+    pub fn mend_tenants(&self) -> Result<Presence> {
+        self.0.tenants.mend()
+    }
+
     /// Notes down once more which cgroups are in use, where that was removed.
     ///
     /// # Errors

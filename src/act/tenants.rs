@@ -4,7 +4,8 @@
 //! tenant leaves on the machine is never somebody else's. It depends on the name alone unless two names meet.
 //! Caveat: numbers are not given back; the range holds more than a machine has tenants in its life.
 
-use super::state_folder::StateFolder;
+use super::state_folder::{Presence, StateFolder};
+use crate::desired::scan::Identity;
 use crate::desired::store::replace::replace;
 use crate::error::{Code, Error};
 use crate::model::{Isolation, IsolationLevel, Key, RunId};
@@ -45,6 +46,8 @@ struct Inner {
     users: Option<Users>,
     /// What the file is long when all of it has been written by us.
     written: u64,
+    /// The file that says all that is known here; `None` while there is nothing to be said.
+    file: Option<Identity>,
     /// Instances that are declared no more, whose folders are to go.
     released: BTreeSet<String>,
     /// Whether somebody is about to remove them.
@@ -79,10 +82,13 @@ impl Tenants {
             Isolation::None | Isolation::Session(..) => key.to_string(),
         };
         let mut inner = self.lock();
-        let Inner { users, written, .. } = &mut *inner;
+        let Inner { users, written, file, .. } = &mut *inner;
         let users = match users {
             Some(users) => users,
-            None => users.insert(read(&self.users_file).map_err(|cause| self.unavailable(&cause))?),
+            None => {
+                *file = Identity::of(&self.users_file).ok();
+                users.insert(read(&self.users_file).map_err(|cause| self.unavailable(&cause))?)
+            }
         };
         if let Some(user) = users.by_owner.get(&owner) {
             return Ok(*user);
@@ -96,7 +102,7 @@ impl Tenants {
         self.state_folder.hold()?;
         users.by_owner.insert(owner.clone(), user);
         match write(&self.users_file, &users.by_owner, &owner, *written) {
-            Ok(length) => *written = length,
+            Ok(length) => (*written, *file) = (length, Identity::of(&self.users_file).ok()),
             Err(cause) => {
                 users.by_owner.remove(&owner);
                 *written = 0;
@@ -105,6 +111,26 @@ impl Tenants {
         }
         users.taken.insert(user);
         Ok(user)
+    }
+
+    /// Writes down again which user each tenant has, where somebody has removed or replaced the file: a launcher that did
+    /// not know could give one of them to another. Before anybody has needed it, it is read, so that it is known then.
+    pub(crate) fn mend(&self) -> Result<Presence, Error> {
+        let mut inner = self.lock();
+        let there = Identity::of(&self.users_file).ok();
+        let Inner { users, written, file, .. } = &mut *inner;
+        let Some(users) = users else {
+            // One that cannot be read is told of by the start that needs it.
+            (*users, *file) = (there.and_then(|_| read(&self.users_file).ok()), there);
+            return Ok(Presence::Whole);
+        };
+        if users.by_owner.is_empty() || there == *file {
+            return Ok(Presence::Whole);
+        }
+        self.state_folder.hold()?;
+        *written = replace_all(&self.users_file, &users.by_owner).map_err(|cause| self.unavailable(&cause))?;
+        *file = Identity::of(&self.users_file).ok();
+        Ok(Presence::Made)
     }
 
     /// Makes the folders of a run whose predecessor is gone, for this user.
@@ -280,7 +306,6 @@ fn read(path: &Path) -> io::Result<Users> {
 /// Adds an owner to the file, or writes all of it where it is not as it was left. Synced when this returns. Returns how
 /// long the file then is.
 fn write(path: &Path, users: &BTreeMap<String, u32>, owner: &str, written: u64) -> io::Result<u64> {
-    let line = |(owner, user): (&String, &u32)| format!("{user} {owner}\n");
     if written > 0 && path.metadata().is_ok_and(|file| file.len() == written) {
         let text = users.get_key_value(owner).map(line).unwrap_or_default();
         let mut file = OpenOptions::new().append(true).open(path)?;
@@ -288,9 +313,17 @@ fn write(path: &Path, users: &BTreeMap<String, u32>, owner: &str, written: u64) 
         file.sync_data()?;
         return Ok(written + text.len() as u64);
     }
+    replace_all(path, users)
+}
+
+fn replace_all(path: &Path, users: &BTreeMap<String, u32>) -> io::Result<u64> {
     let text: String = users.iter().map(line).collect();
     replace(path, text.as_bytes())?;
     Ok(text.len() as u64)
+}
+
+fn line((owner, user): (&String, &u32)) -> String {
+    format!("{user} {owner}\n")
 }
 
 /// Makes a folder that only `user` can enter.
@@ -347,139 +380,4 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Namespace, PatternName, SessionId};
-
-    const RANGE: (u32, u32) = (1_879_048_192, 2_147_483_646);
-
-    fn held(state: &Path, range: (u32, u32)) -> Tenants {
-        Tenants::new(StateFolder::open(state), range)
-    }
-
-    fn session(namespace: &str, session: &str) -> (Isolation, Key) {
-        let namespace = Namespace::new(namespace).expect("a name");
-        let isolation = Isolation::Session(namespace, SessionId::new(session).expect("a session"));
-        let key = isolation.key(&PatternName::new("p").expect("a name"));
-        (isolation, key)
-    }
-
-    fn tenant(name: &str, pattern: &str) -> (Isolation, Key) {
-        let isolation = Isolation::Namespace(Namespace::new(name).expect("a name"));
-        let key = isolation.key(&PatternName::new(pattern).expect("a name"));
-        (isolation, key)
-    }
-
-    fn user(tenants: &Tenants, (isolation, key): &(Isolation, Key)) -> u32 {
-        tenants.user(isolation, key).expect("a user")
-    }
-
-    #[test]
-    fn a_namespace_has_one_user_and_a_session_its_own_also_for_the_next_launcher() {
-        let state = tempfile::tempdir().expect("a folder");
-        let tenants = held(state.path(), RANGE);
-        let all = [tenant("a", "p"), tenant("b", "p"), session("a", "1"), session("a", "2"), session("b", "1")];
-        let users: Vec<u32> = all.iter().map(|one| user(&tenants, one)).collect();
-        assert_eq!(users.iter().collect::<BTreeSet<_>>().len(), all.len(), "{users:?}");
-        assert_eq!(user(&tenants, &tenant("a", "q")), users[0], "another pattern of the same tenant");
-        let next = held(state.path(), RANGE);
-        assert_eq!(all.iter().map(|one| user(&next, one)).collect::<Vec<_>>(), users);
-        // What is lost comes out the same unless two names have met.
-        std::fs::remove_file(state.path().join(USERS_FILE)).expect("removed");
-        assert_eq!(user(&next, &tenant("c", "p")), user(&held(state.path(), RANGE), &tenant("c", "p")));
-        assert_eq!(user(&held(state.path(), RANGE), &all[3]), users[3], "all is written again");
-    }
-
-    #[test]
-    fn no_number_is_given_twice_however_few_there_are() {
-        let state = tempfile::tempdir().expect("a folder");
-        let tenants = held(state.path(), (5_000, 5_007));
-        let users: BTreeSet<u32> = (0..8).map(|n| user(&tenants, &session("a", &n.to_string()))).collect();
-        assert_eq!(users, (5_000..=5_007).collect());
-        let (isolation, key) = session("a", "one too many");
-        let error = tenants.user(&isolation, &key).expect_err("all are taken");
-        assert_eq!(error.code(), Code::ResourceLimitExceeded);
-        assert_eq!(user(&held(state.path(), (5_000, 5_007)), &session("a", "3")), user(&tenants, &session("a", "3")));
-    }
-
-    #[test]
-    fn a_line_that_was_cut_off_was_never_used_and_a_wrong_one_stops_what_needs_it() {
-        let state = tempfile::tempdir().expect("a folder");
-        let file = state.path().join(USERS_FILE);
-        let first = user(&held(state.path(), RANGE), &tenant("a", "p"));
-        let whole = std::fs::read_to_string(&file).expect("written");
-        std::fs::write(&file, format!("{whole}190000")).expect("written");
-        let tenants = held(state.path(), RANGE);
-        assert_eq!(user(&tenants, &tenant("a", "p")), first);
-        let second = user(&tenants, &tenant("b", "p"));
-        let next = held(state.path(), RANGE);
-        assert_eq!((user(&next, &tenant("a", "p")), user(&next, &tenant("b", "p"))), (first, second));
-        for wrong in ["x ns:c\n", "7\n", &format!("{first} ns:c\n"), "7 ns:a\n"] {
-            std::fs::write(&file, format!("{whole}{wrong}")).expect("written");
-            let (isolation, key) = tenant("b", "p");
-            let error = held(state.path(), RANGE).user(&isolation, &key).expect_err(wrong);
-            assert_eq!(error.code(), Code::StoreUnavailable, "{wrong}");
-            assert!(error.to_string().contains("line 2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn folders_of_one_run_go_with_it_and_those_of_a_session_when_it_is_released() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can give folders to others");
-            return;
-        }
-        let state = tempfile::tempdir().expect("a folder");
-        let tenants = held(state.path(), RANGE);
-        let ((_, kept), (_, session)) = (tenant("a", "p"), session("a", "1"));
-        let runs = [1, 2].map(RunId::from_random);
-        for key in [&kept, &session] {
-            tenants.make_folders(key, runs[0], 5_000).expect("made");
-            std::fs::write(tenants.folder(key).join(STATE).join("mine"), "x").expect("written");
-        }
-        let own = |run: RunId| tenants.folder(&kept).join(run.to_string());
-        let mode = |path: &Path| path.metadata().map(|found| (found.uid(), found.permissions().mode() & 0o777));
-        for each in [own(runs[0]).join(RUNTIME), own(runs[0]).join(TEMPORARY), tenants.folder(&kept).join(STATE)] {
-            assert_eq!(mode(&each).expect("there"), (5_000, 0o700), "{}", each.display());
-        }
-        assert_eq!(mode(&tenants.folder(&kept)).expect("there"), (0, PASSABLE), "a tenant must not put links there");
-        tenants.make_folders(&kept, runs[1], 5_000).expect("made");
-        assert!(!own(runs[0]).exists(), "what a launcher that died has left");
-        tenants.clear(&kept, runs[1]).expect("cleared");
-        assert!(!own(runs[1]).exists());
-        assert_eq!([&kept, &session, &session].map(|key| tenants.release(key)), [false, true, false]);
-        // It is declared again before anybody has come to remove it.
-        tenants.make_folders(&session, runs[1], 5_000).expect("made");
-        assert!(!tenants.folder(&session).join(STATE).join("mine").exists(), "another session by the same name");
-        tenants.sweep().expect("swept");
-        assert!(
-            tenants.folder(&session).join(STATE).exists() && tenants.folder(&kept).join(STATE).join("mine").exists()
-        );
-        tenants.retain(&BTreeSet::new());
-        tenants.sweep().expect("swept");
-        let left: Vec<_> = std::fs::read_dir(state.path().join(FOLDERS)).expect("there").flatten().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
-    }
-
-    #[test]
-    fn what_an_earlier_launcher_left_readable_is_closed_before_others_may_pass() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can give folders to others");
-            return;
-        }
-        let state = tempfile::tempdir().expect("a folder");
-        let set = |path: &Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
-        };
-        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
-        let (file, folder) = (state.path().join("old.json"), state.path().join("old"));
-        std::fs::write(&file, "").expect("written");
-        std::fs::create_dir(&folder).expect("made");
-        set(&file, 0o644);
-        set(&folder, 0o755);
-        set(state.path(), 0o755);
-        let (_, key) = tenant("a", "p");
-        held(state.path(), RANGE).make_folders(&key, RunId::from_random(1), 5_000).expect("made");
-        assert_eq!((mode(&file), mode(&folder), mode(state.path())), (0o640, 0o750, 0o751));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@
 //! [`super::launch_dir`]. Nor can output be brought back: a process goes on writing into the file that was removed until
 //! it is started anew.
 
-use crate::act::records::{EVENT_LOG, MEMORY_LOG, RUNS_FOLDER, remedy};
+use crate::act::records::{AUDIT_LOG, EVENT_LOG, MEMORY_LOG, RUNS_FOLDER, remedy};
 use crate::act::state_folder::Presence;
 use crate::act::status_file::STATUS_FILE;
 use crate::act::{HostFiles, Records, StateFolder, StatusFile};
@@ -75,11 +75,13 @@ impl Upkeep {
     pub(super) fn begin(self: &Arc<Self>, belongings: Belongings, store: StoreHandle) -> AbortHandle {
         let Belongings { status, board, boots, host, doors } = belongings;
         drop(self.status.set(status.clone()));
-        let (runs, memories, logs) = (Arc::clone(&self.records), Arc::clone(&self.records), host.clone());
+        let (runs, memories, audit) = (Arc::clone(&self.records), Arc::clone(&self.records), self.records.audit());
+        let (logs, tenants) = (host.clone(), host.clone());
         // The records of runs first: without them what runs is nobody's when the launcher dies now.
         self.also(RUNS_FOLDER, move || runs.mend_runs());
         self.also("cgroup-base", move || host.mend_cgroups());
         self.also(MEMORY_LOG, move || Ok(memories.mend_memories()));
+        self.also("tenant-users", move || tenants.mend_tenants());
         self.also("boot-id.json", move || {
             if boots.is_noted() { Ok(Presence::Whole) } else { boots.note_again().map(|()| Presence::Made) }
         });
@@ -89,6 +91,7 @@ impl Upkeep {
         }
         self.also(STATUS_FILE, move || Ok(status.mend()));
         self.also(EVENT_LOG, move || Ok(board.chronicle().mend()));
+        self.also(AUDIT_LOG, move || audit.mend());
         tokio::spawn(watch(Arc::clone(self), store)).abort_handle()
     }
 

@@ -221,6 +221,12 @@ fn a_tenant_keeps_its_user_and_its_files_and_a_session_takes_them_with_it() {
     client.done("pattern launch sleeper --isolation session --namespace a --session s");
     let session = daemon.settled("session:a:s:sleeper");
     assert_ne!(fs::metadata(format!("/proc/{session}")).unwrap().uid(), owner, "a session has a user of its own");
+    // Which user each tenant has is known to the next launcher also when somebody removes the file.
+    let users = world.state().join("tenant-users");
+    let written = fs::read_to_string(&users).unwrap();
+    fs::remove_file(&users).unwrap();
+    let again = wait_for("it is written again", || fs::read_to_string(&users).ok());
+    assert_eq!(again, written);
     let folder = crate::world::processes::environment(session)["STATE_DIR"].clone();
     client.done("pattern terminate session:a:s:sleeper");
     wait_for("the folders of a session go with it", || (!Path::new(&folder).exists()).then_some(()));

@@ -124,6 +124,22 @@ fn a_state_folder_that_comes_back_under_its_name_is_taken_again() {
 }
 
 #[test]
+fn the_record_of_a_run_that_is_over_goes_at_once_when_its_folder_comes_back() {
+    let (world, daemon, processes) = at_rest();
+    let [first, second] = ["first", "second"].map(|name| world.root().join(name));
+    fs::rename(world.state(), &first).unwrap();
+    whole(&daemon, 1);
+    let (id, pids) = processes.first_key_value().unwrap();
+    crate::world::signal(pids[0], "KILL");
+    daemon.wait("it runs again", |status| status.settled(id).filter(|pid| *pid != pids[0]));
+    fs::rename(world.state(), &second).unwrap();
+    fs::rename(&first, world.state()).unwrap();
+    whole(&daemon, 2);
+    // Sooner than records are looked for otherwise.
+    all_is_there(&world, &daemon, &world.processes("sleeper"));
+}
+
+#[test]
 fn a_second_launcher_is_kept_away_from_what_runs_also_while_the_lock_is_gone() {
     let (world, daemon, processes) = at_rest();
     if world.cgroup().is_none() {
@@ -144,6 +160,8 @@ fn a_second_launcher_is_kept_away_from_what_runs_also_while_the_lock_is_gone() {
 #[test]
 fn what_is_removed_from_the_state_folder_is_made_again() {
     let (world, daemon, processes) = at_rest();
+    let audited = fs::read_to_string(world.state().join("audit.log")).unwrap();
+    assert!(audited.contains(SUSPENDED), "{audited}");
     let names = [
         "runs",
         "logs",
@@ -151,6 +169,7 @@ fn what_is_removed_from_the_state_folder_is_made_again() {
         "boot-id.json",
         "memory.log",
         "events.log",
+        "audit.log",
         "api.sock",
         "http.sock",
         "status.json",
@@ -168,6 +187,7 @@ fn what_is_removed_from_the_state_folder_is_made_again() {
         let runs = fs::read_dir(world.state().join("runs")).ok()?.count();
         (names.iter().all(is_there) && runs == RUNNING && daemon.get("/health")?.0 == 200).then_some(())
     });
+    assert_eq!(fs::read_to_string(world.state().join("audit.log")).unwrap(), audited);
     all_is_there(&world, &daemon, &processes);
     nothing_is_lost_or_doubled(&world, daemon, &processes);
 }

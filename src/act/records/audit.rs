@@ -1,21 +1,24 @@
 //! The audit log: who asked for what, and when. `audit.log` has a JSON object on each line, for people and for programs.
 //!
 //! Guarantees: what is asked for stands in it before the answer is given, so that it survives the death of the launcher;
-//! there is room for at least twenty thousand lines, however much happens that nobody asked for; it holds no secrets.
-//! Caveats: it is not synced, so that a power cut may take the last seconds of it; and a disk that cannot be written keeps
+//! there is room for at least twenty thousand lines, however much happens that nobody asked for; it holds no secrets. One
+//! that somebody removes is written again as it was; one that is moved away is begun anew.
+//! Caveats: what was before that many lines is not written again; it is not synced, so that a power cut may take the last seconds of it; and a disk that cannot be written keeps
 //! no answer waiting for longer than a second.
 
 use super::events::Happening;
 use super::log::identity_of;
-use super::{AUDIT_LOG, held, make_private, open_file, unavailable, with_suffix};
-use crate::act::state_folder::StateFolder;
+use super::{AUDIT_LOG, held, make_private, unavailable, with_suffix};
+use crate::act::state_folder::{Presence, StateFolder};
 use crate::desired::scan::Identity;
+use crate::desired::store::replace::replace;
+use crate::error::{Error, Result};
 use crate::model::Caller;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -78,6 +81,7 @@ pub struct AuditLog {
 
 #[derive(Debug)]
 struct Shared {
+    path: PathBuf,
     state: Mutex<State>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
@@ -89,6 +93,12 @@ struct State {
     /// Lines that were ever left to be written.
     pushed: u64,
     lost: u64,
+    /// The thread is to look at its file although there may be nothing to write.
+    looking: bool,
+    /// The file that was written last, or that was there.
+    file: Option<Identity>,
+    /// Why it cannot be written.
+    error: Option<Error>,
     closing: bool,
 }
 
@@ -102,10 +112,15 @@ struct Progress {
 impl AuditLog {
     /// Begins to write, behind what is there.
     pub(super) fn open(folder: &Arc<StateFolder>) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), progress: watch::Sender::default() });
-        let theirs = Arc::clone(&shared);
         let mut out = Out::new(folder, LIMIT);
+        let state = State { file: out.identity(), ..State::default() };
+        let shared = Arc::new(Shared {
+            path: out.path.clone(),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            progress: watch::Sender::default(),
+        });
+        let theirs = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&mut out, &theirs))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -132,6 +147,24 @@ impl AuditLog {
         }
         drop(state);
         self.shared.wake.notify_one();
+    }
+
+    /// Whether the file that was written is the one at the path. Where it is not, the thread that writes is told to look.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` while it cannot be written.
+    pub(crate) fn mend(&self) -> Result<Presence> {
+        let mut state = self.shared.lock();
+        if let Some(error) = &state.error {
+            return Err(error.clone());
+        }
+        if state.file.is_none() || state.file == Identity::of(&self.shared.path).ok() {
+            return Ok(Presence::Whole);
+        }
+        state.looking = true;
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(Presence::Pending)
     }
 
     /// Waits until everything that was pushed has been handed to the kernel, for a second at the longest.
@@ -170,6 +203,7 @@ fn write_all(out: &mut Out, shared: &Shared) {
             Ok(()) => {
                 let lost = std::mem::take(&mut state.lost);
                 let settled = state.pushed - state.waiting.len() as u64;
+                (state.file, state.error) = (out.identity(), None);
                 drop(state);
                 shared.progress.send_replace(Progress { settled, failing: false });
                 if std::mem::take(&mut failing) {
@@ -183,11 +217,12 @@ fn write_all(out: &mut Out, shared: &Shared) {
                 let over = state.waiting.len().saturating_sub(WAITING);
                 state.waiting.drain(..over);
                 state.lost += over as u64;
+                let error = unavailable("The audit log cannot be written", &out.path, &error);
+                state.error = Some(error.clone());
                 let closing = state.closing;
                 drop(state);
                 shared.progress.send_modify(|progress| progress.failing = true);
                 if !std::mem::replace(&mut failing, true) {
-                    let error = unavailable("The audit log cannot be written", &out.path, &error);
                     tracing::error!(%error, "what is asked for is not on record");
                 }
                 if closing {
@@ -198,17 +233,18 @@ fn write_all(out: &mut Out, shared: &Shared) {
     }
 }
 
-/// Waits for something to write; `None` when there will be nothing more.
+/// Waits for something to write, which may be nothing but the file itself; `None` when there will be nothing more.
 fn next(shared: &Shared, failing: bool) -> Option<Vec<String>> {
     let mut state = shared.lock();
     if failing {
         let waited = shared.wake.wait_timeout_while(state, RETRY, |state| !state.closing);
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
-    let idle = |state: &mut State| state.waiting.is_empty() && !state.closing;
+    let idle = |state: &mut State| state.waiting.is_empty() && !state.looking && !state.closing && !failing;
     state = shared.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+    let looking = std::mem::take(&mut state.looking) || failing;
     let lines: Vec<String> = state.waiting.drain(..).collect();
-    (!lines.is_empty()).then_some(lines)
+    (!lines.is_empty() || looking && !state.closing).then_some(lines)
 }
 
 struct Out {
@@ -220,36 +256,54 @@ struct Out {
 
 impl Out {
     fn new(folder: &Arc<StateFolder>, limit: u64) -> Self {
-        Self { folder: Arc::clone(folder), path: folder.path().join(AUDIT_LOG), file: None, limit }
+        let path = folder.path().join(AUDIT_LOG);
+        // While it is open, what is in it can be written again.
+        let file = OpenOptions::new().read(true).append(true).open(&path).ok();
+        Self { folder: Arc::clone(folder), path, file, limit }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        identity_of(self.file.as_ref()?).ok()
     }
 
     fn append(&mut self, lines: &[String]) -> io::Result<()> {
-        let mut file = match self.file.take() {
-            // Somebody may have removed it, or moved it away to keep it.
-            Some(file) if Identity::of(&self.path).ok() == Some(identity_of(&file)?) => file,
-            _ => self.open()?,
-        };
-        if file.metadata()?.len() >= self.limit {
+        let there = Identity::of(&self.path).ok();
+        if there.is_none() || there != self.identity() {
+            self.file = Some(self.open()?);
+        }
+        if self.file.as_ref().map(File::metadata).transpose()?.is_some_and(|seen| seen.len() >= self.limit) {
             held(&self.folder)?;
             std::fs::rename(&self.path, with_suffix(&self.path, ".1"))?;
-            file = self.open()?;
+            self.file = Some(self.open()?);
         }
-        file.write_all(lines.concat().as_bytes())?;
-        self.file = Some(file);
-        Ok(())
+        self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines.concat().as_bytes()))
     }
 
     fn open(&self) -> io::Result<File> {
         held(&self.folder)?;
         make_private(self.folder.path())?;
-        drop(open_file(&self.path, false)?);
+        if let Some(bytes) = self.removed()? {
+            replace(&self.path, &bytes)?;
+        }
         appending(&self.path)
+    }
+
+    /// What is in the file, where somebody has removed it and put no other in its place.
+    fn removed(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        if self.path.exists() || file.metadata()?.nlink() > 0 {
+            return Ok(None);
+        }
+        let (mut file, mut bytes) = (file, Vec::new());
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 }
 
 /// Opens a file so that each write goes to its end, whoever else writes.
 fn appending(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 /// Writes down what a command asks of the launcher without its API, in one write.
@@ -330,6 +384,39 @@ mod tests {
         log.push(&asked("launched", Some(Caller::Program)));
         log.written().await;
         assert_eq!((lines(&folder.path().join("kept")).len(), lines(&path).len()), (10, 1));
+    }
+
+    #[tokio::test]
+    async fn one_that_was_removed_is_written_again_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/audit.log");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let log = AuditLog::open(&StateFolder::open(path.parent().unwrap())).unwrap();
+        assert_eq!(log.mend(), Ok(Presence::Whole), "there is nothing to be written");
+        for _ in 0..3 {
+            log.push(&asked("launched", Some(Caller::Program)));
+        }
+        log.written().await;
+        // Also one that another launcher has written, and with the folder.
+        drop(log);
+        let log = AuditLog::open(&StateFolder::open(path.parent().unwrap())).unwrap();
+        for round in 0..2 {
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+            assert_eq!(log.mend(), Ok(Presence::Pending));
+            while log.mend() != Ok(Presence::Whole) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(lines(&path).len(), 3 + round);
+            log.push(&asked("suspended", Some(Caller::Program)));
+            log.written().await;
+            assert_eq!(lines(&path).len(), 4 + round);
+        }
+        // One that was moved away to be kept stays there, and another that was put in its place stays, too.
+        std::fs::rename(&path, folder.path().join("kept")).unwrap();
+        while log.mend() != Ok(Presence::Whole) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(lines(&path).len(), 0);
     }
 
     #[test]
