@@ -247,9 +247,9 @@ impl Host {
         let mut restored: Vec<_> = verified.into_iter().map(|(record, found)| self.take_over(record, found)).collect();
         let left = self.orphans.deal(stray).await;
         tidy(&self.state_dir, |run| self.shared.has_task(run));
+        self.shared.set_orphans(left.iter().map(|(cgroup, _)| cgroup.clone()).collect());
         restored.extend(
-            left.into_iter()
-                .map(|(cgroup, error)| RestoredRun::Unverifiable { file_name: cgroup.key_file_name(), error }),
+            left.into_iter().map(|(cgroup, error)| RestoredRun::Orphan { file_name: cgroup.key_file_name(), error }),
         );
         restored
     }

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 /// Looks every so often until the runs are left alone, and says how many there are when that changes.
 pub(super) async fn watch(shared: Arc<Shared>, state_dir: PathBuf, mode: Orphans, every: Duration) {
-    let mut known = Vec::new();
     let mut told = BTreeSet::new();
     loop {
         tokio::select! {
@@ -36,13 +35,13 @@ pub(super) async fn watch(shared: Arc<Shared>, state_dir: PathBuf, mode: Orphans
             () = shared.leave.cancelled() => return,
         };
         let cgroups: Vec<RunCgroup> = left.iter().map(|(cgroup, _)| cgroup.clone()).collect();
+        let known = shared.set_orphans(cgroups.clone());
         if cgroups != known {
             for cgroup in cgroups.iter().filter(|cgroup| !known.contains(cgroup)) {
                 tell(cgroup);
             }
             let left = left.into_iter().map(|(cgroup, error)| (cgroup.key_file_name(), error)).collect();
             shared.report(Event::Orphans { left }).await;
-            known = cgroups;
         }
         told = look_for_records(&shared, &state_dir, told).await;
     }

@@ -1,6 +1,7 @@
 //! What the tasks of all runs share.
 
 use super::census::Census;
+use super::cgroup::RunCgroup;
 use super::known::KnownPids;
 use super::mailbox::Mailbox;
 use super::output::Output;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     events: mpsc::Sender<Event>,
     mailboxes: Mutex<HashMap<RunId, Arc<Mailbox>>>,
+    /// Those of our cgroups in which something lived without a record when they were last looked at.
+    orphans: Mutex<Vec<RunCgroup>>,
     turns: Turns,
 }
 
@@ -67,6 +70,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             events,
             mailboxes: Mutex::default(),
+            orphans: Mutex::default(),
             turns: Turns::default(),
         }
     }
@@ -110,6 +114,11 @@ impl Shared {
     /// The task of a run has nothing left to do.
     pub(crate) fn close_mailbox(&self, run: RunId) {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// These are the orphans now; those that were known before.
+    pub(crate) fn set_orphans(&self, found: Vec<RunCgroup>) -> Vec<RunCgroup> {
+        std::mem::replace(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner), found)
     }
 
     /// For what the loop is not told of because it could change nothing.

@@ -223,4 +223,11 @@ pub enum RestoredRun {
         /// Why it cannot be verified.
         error: Error,
     },
+    /// Processes of ours live that have no record: the key is blocked until [`Event::Orphans`] does not name them any more.
+    Orphan {
+        /// [`Key::file_name`] of their key, as far as it can be told.
+        file_name: String,
+        /// Why they live.
+        error: Error,
+    },
 }

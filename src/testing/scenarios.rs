@@ -2,6 +2,7 @@
 
 mod absence;
 mod starts;
+mod takeover;
 
 use super::samples::instance;
 use super::{Chance, OnStop, Program, Settings, World};

@@ -56,6 +56,8 @@ enum Occasion {
     Look { epoch: u64 },
     /// The periodic look.
     Resync { epoch: u64 },
+    /// The periodic look for processes without a record.
+    LookForOrphans { epoch: u64 },
     /// A held child that was let go of notices.
     LetGo { run: RunId },
     /// The store removes a launched file whose `ttl` is over.
@@ -88,6 +90,8 @@ pub struct World {
     pub(super) told_scanned: bool,
     probes: BTreeMap<Key, (RunId, HealthCheck)>,
     next_pid: i32,
+    /// The keys of processes without a record. Nobody asks them to end.
+    pub(super) orphans: BTreeSet<Key>,
     /// Ports on which somebody else listens.
     pub(super) strangers: BTreeSet<u16>,
     cuts: Cuts,
@@ -125,6 +129,7 @@ impl World {
             told_scanned: false,
             probes: BTreeMap::new(),
             next_pid: 1,
+            orphans: BTreeSet::new(),
             strangers: BTreeSet::new(),
             cuts: Cuts::default(),
             stirred: false,
@@ -227,7 +232,7 @@ impl World {
             Occasion::Deliver { epoch, event } => *epoch == self.epoch && !matches!(**event, Event::Probed { .. }),
             Occasion::Look { epoch } | Occasion::Expired { epoch, .. } => *epoch == self.epoch,
             Occasion::Ends { .. } | Occasion::LetGo { .. } | Occasion::LauncherStarts => true,
-            Occasion::Probe { .. } | Occasion::Resync { .. } => false,
+            Occasion::Probe { .. } | Occasion::Resync { .. } | Occasion::LookForOrphans { .. } => false,
         })
     }
 

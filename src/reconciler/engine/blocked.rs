@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Blocked {
     /// Records that cannot be verified; until somebody gives them up.
     records: BTreeMap<String, Error>,
-    /// Processes in cgroups of ours without a record, found while the launcher runs; until they are gone, or given up.
+    /// Processes in cgroups of ours without a record; until they are gone, or given up.
     orphans: BTreeMap<String, Error>,
     /// The keys of all orphans that were told of last, also of those that were given up.
     told: BTreeSet<String>,

@@ -23,6 +23,7 @@ impl Engine {
             self.entries.insert(key, Entry::new(Observed::idle(memory), Claim::Declared));
         }
         // Those that live first: a record of an earlier run of the same key is only left over.
+        let mut orphans = Vec::new();
         let (alive, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| matches!(run, RestoredRun::Alive(_)));
         for run in alive.into_iter().chain(ended) {
             match run {
@@ -47,8 +48,10 @@ impl Engine {
                 RestoredRun::Unverifiable { file_name, error } => {
                     self.blocked.by_record(file_name, error);
                 }
+                RestoredRun::Orphan { file_name, error } => orphans.push((file_name, error)),
             }
         }
+        self.blocked.by_orphans(orphans);
         for (key, entry) in &mut self.entries {
             if matches!(entry.observed.phase, Phase::Idle) {
                 entry.observed.blocked = self.blocked.blockage(key);

@@ -15,6 +15,9 @@ impl World {
         if others.clone().any(|(owner, _)| owner == key) {
             found.push(("S4", format!("{key} was started while its predecessor's tree lives")));
         }
+        if self.orphans.contains(key) {
+            found.push(("S1", format!("{key} was started beside a process without a record")));
+        }
         let Some(record) = self.disk.runs.get(&(key.clone(), process.run)) else { return };
         let same = |other: &RunRecord| {
             [other.ports.grpc, other.ports.health]

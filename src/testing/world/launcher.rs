@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl World {
+    const ORPHAN_INTERVAL: Duration = Duration::from_secs(60);
+
     /// Starts the launcher: it reads the disk, verifies what it finds, and goes on from there.
     pub fn start_launcher(&mut self) {
         if self.engine.is_some() {
@@ -28,14 +30,29 @@ impl World {
         self.tell(format_args!("launcher {epoch} starts and finds {count} runs"));
         let first_scan = self.chance.up_to_millis(50);
         self.schedule(first_scan, Occasion::Resync { epoch });
+        self.schedule(Self::ORPHAN_INTERVAL, Occasion::LookForOrphans { epoch });
     }
 
     /// What the last launcher has left, as the host reads it.
     pub(in crate::testing) fn left(&self) -> Restored {
+        let orphans =
+            self.orphans_left().into_iter().map(|(file_name, error)| RestoredRun::Orphan { file_name, error });
         Restored {
             memories: self.disk.memories.values().cloned().collect(),
-            runs: self.disk.runs.values().map(|record| self.verify(record)).collect(),
+            runs: self.disk.runs.values().map(|record| self.verify(record)).chain(orphans).collect(),
         }
+    }
+
+    fn orphans_left(&self) -> Vec<(String, Error)> {
+        let error = || Error::new(Code::TerminationFailed, "a process without a record");
+        self.orphans.iter().map(|key| (key.file_name(), error())).collect()
+    }
+
+    /// Looks for processes without a record, as often as the host does.
+    pub(super) fn look_for_orphans(&mut self) {
+        let (epoch, left) = (self.epoch, self.orphans_left());
+        self.deliver(Duration::ZERO, Event::Orphans { left });
+        self.schedule(Self::ORPHAN_INTERVAL, Occasion::LookForOrphans { epoch });
     }
 
     /// What the host finds out about a record: identity is pid, start time and boot.

@@ -11,8 +11,13 @@ use std::time::Duration;
 impl World {
     pub(super) fn happens(&mut self, occasion: Occasion) {
         // What a probe says changes no process; where it changes a status, the key is touched.
-        self.stirred |=
-            !matches!(occasion, Occasion::Probe { .. } | Occasion::Deliver { .. } | Occasion::Resync { .. });
+        self.stirred |= !matches!(
+            occasion,
+            Occasion::Probe { .. }
+                | Occasion::Deliver { .. }
+                | Occasion::Resync { .. }
+                | Occasion::LookForOrphans { .. }
+        );
         match occasion {
             Occasion::Deliver { epoch, event } => {
                 if epoch == self.epoch
@@ -40,7 +45,11 @@ impl World {
                 self.schedule(pause, Occasion::Resync { epoch });
             }
             Occasion::Expired { epoch, key } if epoch == self.epoch => self.remove_expired(key),
-            Occasion::Look { .. } | Occasion::Resync { .. } | Occasion::Expired { .. } => {}
+            Occasion::LookForOrphans { epoch } if epoch == self.epoch => self.look_for_orphans(),
+            Occasion::Look { .. }
+            | Occasion::Resync { .. }
+            | Occasion::Expired { .. }
+            | Occasion::LookForOrphans { .. } => {}
             Occasion::LauncherStarts => self.start_launcher(),
         }
     }
