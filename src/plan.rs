@@ -12,7 +12,7 @@ pub mod verdict;
 pub use admission::StartQueue;
 pub use ceilings::{Full, Ledger};
 pub use decide::{Wish, decide};
-pub use effect::{Effect, Note, NoteLevel, PrepareRequest};
+pub use effect::{Effect, Note, NoteLevel, PROCESS_FAILED, PrepareRequest};
 pub use outbreak::{Held, Outbreaks};
 pub use ports::PortTable;
 pub use verdict::{Action, Drift, Reason, StopCause, Verdict};

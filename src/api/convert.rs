@@ -254,6 +254,7 @@ pub(super) fn event(happening: &Happening) -> proto::Event {
         level: level.to_owned(),
         time: happening.wall.clone(),
         by: happening.by.as_ref().map(ToString::to_string).unwrap_or_default(),
+        last_lines: Vec::new(),
     }
 }
 

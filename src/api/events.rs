@@ -1,9 +1,11 @@
 //! What happens, sent to whoever watches.
 
 use super::convert::{Filter, event};
-use super::proto::WatchEventsResponse;
+use super::proto::{Event, WatchEventsResponse};
 use super::status;
+use crate::control::Control;
 use crate::error::Result;
+use crate::plan::PROCESS_FAILED;
 use crate::reconciler::Happening;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,6 +21,8 @@ pub(super) const EVENTS: usize = 64;
 pub(super) struct Watching {
     pub(super) filter: Filter,
     pub(super) happenings: broadcast::Receiver<Arc<Happening>>,
+    /// Knows what processes printed.
+    pub(super) control: Control,
     pub(super) closing: CancellationToken,
     /// Held for as long as it goes on.
     pub(super) _slot: OwnedSemaphorePermit,
@@ -46,7 +50,8 @@ impl Watching {
         loop {
             match self.happenings.recv().await {
                 Ok(happening) if self.filter.passes(&happening.key) => {
-                    let response = WatchEventsResponse { event: Some(event(&happening)), missed };
+                    let event = Event { last_lines: self.last_lines(&happening).await, ..event(&happening) };
+                    let response = WatchEventsResponse { event: Some(event), missed };
                     missed = 0;
                     if to.send(Ok(response)).await.is_err() {
                         return;
@@ -57,5 +62,12 @@ impl Watching {
                 Err(RecvError::Closed) => return,
             }
         }
+    }
+
+    /// What a run that failed has printed. It is read when somebody watches, and is neither kept with the event nor in
+    /// anybody's way when nobody does.
+    async fn last_lines(&self, happening: &Happening) -> Vec<String> {
+        let Some(run) = happening.run.filter(|_| happening.message == PROCESS_FAILED) else { return Vec::new() };
+        self.control.last_lines_of(&happening.key, run).await.unwrap_or_default()
     }
 }

@@ -5,7 +5,7 @@ use super::explain::mask;
 use crate::act::Output;
 use crate::act::output::{Cursor, Piece, Section};
 use crate::error::{Code, Error, Result};
-use crate::model::Key;
+use crate::model::{Key, RunId};
 use crate::reconciler::Board;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,16 +51,26 @@ impl Control {
 }
 
 impl Control {
-    /// The last lines, twenty at the most and each cut to 256 bytes, that the run printed that failed last. None when its
+    /// The last lines, twenty at the most and each cut to 512 bytes, that the run printed that failed last. None when its
     /// key has not failed since it was declared, or they are gone.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE` when the log cannot be read.
     pub async fn last_lines(&self, key: &Key) -> Result<Vec<String>> {
+        match self.status(key).and_then(|status| status.failed_run) {
+            Some(run) => self.last_lines_of(key, run).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The same of any run. None when its key is declared no more, since nobody can then tell what in them is a secret.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when the log cannot be read.
+    pub async fn last_lines_of(&self, key: &Key, run: RunId) -> Result<Vec<String>> {
         let Some(status) = self.status(key) else { return Ok(Vec::new()) };
-        let Some(run) = status.failed_run else { return Ok(Vec::new()) };
         let (output, own) = (Arc::clone(&self.output), key.clone());
-        let lines = self.output.blocking(key, move || output.last_lines(&own, run)).await;
+        let lines = self.output.blocking(key, move || output.last_lines(&own, Some(run))).await;
         let lines = lines.map_err(|cause| unreadable(&self.output, key, &cause))?;
         let mask = mask(&status);
         Ok(lines.iter().map(|line| mask.applied(line).into_owned()).collect())

@@ -2,9 +2,9 @@
 
 use super::event::ProbeOutcome;
 use super::state::Health;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::model::{
-    Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy,
+    Circuit, Content, ExitReason, Finished, HealthCheck, Instance, Memory, Moment, Policy, RestartPolicy, RunId,
 };
 use crate::plan::backoff;
 use std::sync::Arc;
@@ -21,10 +21,18 @@ pub enum AfterFailure {
     Finished,
 }
 
-/// Counts one failure: the streak grows, and the circuit opens at `max_errors` or stays open after a failed trial.
-pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment, jitter: f64) -> AfterFailure {
+/// Counts one failure: the streak grows, and the circuit opens at `max_errors` or stays open after a failed trial. `run` is
+/// the one that failed, if it was executed and so may have printed something.
+pub fn failure(
+    memory: &mut Memory,
+    error: &Error,
+    run: Option<RunId>,
+    policy: &Policy,
+    now: Moment,
+    jitter: f64,
+) -> AfterFailure {
     memory.last_error = Some(error.clone());
-    memory.failed = memory.ended.filter(|_| may_have_printed(error));
+    memory.failed = run;
     if memory.instance.content.supervision.restart == RestartPolicy::Never {
         memory.finished = Some(Finished { exit: ExitReason::Unknown });
         return AfterFailure::Finished;
@@ -45,11 +53,6 @@ pub fn failure(memory: &mut Memory, error: &Error, policy: &Policy, now: Moment,
     memory.circuit = Circuit::Open { retry_at, failed_trials };
     memory.not_before = None;
     AfterFailure::CircuitOpened
-}
-
-/// Whether it is the failure of a process that was executed, or may have been.
-fn may_have_printed(error: &Error) -> bool {
-    matches!(error.code(), Code::ProcessCrashed | Code::HealthCheckFailed | Code::ProcessStartFailed)
 }
 
 /// Between two attempts at a start that the launcher could not carry out: what it lacked is noticed to be there again

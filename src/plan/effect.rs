@@ -125,6 +125,9 @@ pub struct PrepareRequest {
     pub unenforced: Unenforced,
 }
 
+/// What is said of a failure of a run.
+pub const PROCESS_FAILED: &str = "process failed";
+
 /// Something that people are told: one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {

@@ -1,9 +1,12 @@
 //! What processes print is rotated, bounded and read without a line being lost, whatever becomes of the launcher.
 
+use crate::world::api::Client;
 use crate::world::command::program;
 use crate::world::{Daemon, Prismctl, World, alive, wait_for};
+use pattern_launcher::api::proto::WatchEventsRequest;
 use std::fs;
 use std::path::PathBuf;
+use tokio_stream::StreamExt as _;
 
 const ID: &str = "ns:a:printer";
 
@@ -124,6 +127,32 @@ fn a_namespace_that_floods_its_logs_pushes_out_nobody_elses() {
 }
 
 #[test]
+fn how_much_is_kept_changes_with_the_configuration_while_it_runs() {
+    let world = World::new();
+    flooder(&world, 10_000, "a");
+    let file = world.root().join("launcher.toml");
+    let keep = |size: &str, files: u32| {
+        fs::write(&file, format!("log_max_size = \"{size}\"\nlog_max_files = {files}\n")).unwrap();
+    };
+    keep("64Mi", 4);
+    let daemon = world.launch().flag("--config", file.to_str().unwrap()).start();
+    let pid = daemon.settled(ID);
+    let prismctl = Prismctl::of(&world);
+    wait_for("all is printed", || {
+        prismctl.done(&format!("pattern logs {ID} --tail 1")).starts_with("     10000 ").then_some(())
+    });
+    assert_eq!(archives(&world).len(), 0);
+    keep("64Ki", 2);
+    daemon.signal("HUP");
+    wait_for("it is rotated", || (archives(&world).len() == 2).then_some(()));
+    let kept = prismctl.done(&format!("pattern logs {ID}"));
+    let first: u64 = kept.split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!((first > 5_000, numbered(&kept, first)), (true, 10_001), "{first}");
+    assert!(!daemon.log().contains("takes effect when the launcher is restarted"), "{}", daemon.log());
+    assert!(alive(pid));
+}
+
+#[test]
 fn a_log_folder_that_is_deleted_is_made_anew_and_nothing_that_runs_goes_dumb() {
     let world = World::new();
     script(&world, "i=0\nwhile :; do i=$((i + 1)); echo \"$i\"; sleep 0.05; done\n");
@@ -176,6 +205,17 @@ fn the_last_lines_of_a_run_are_shown_with_its_failure_and_nowhere_else() {
     let daemon = world.launch().flag("--max-errors", "2").flag("--circuit-retry", "off").start();
     daemon.wait("its circuit is open", |status| status.key(ID).filter(|key| key.circuit_open).map(drop));
     assert_eq!(prismctl.json(&format!("pattern status {ID}"))["last_lines"], serde_json::json!(expected));
+    // Whoever watches is told of them with the failure; what is written down of it does not have them.
+    let client = Client::of(&world);
+    let mut stub = client.stub();
+    let mut events = client.run(stub.watch_events(WatchEventsRequest::default())).unwrap().into_inner();
+    prismctl.done(&format!("pattern reset {ID}"));
+    let mut next = || client.run(events.next()).unwrap().unwrap().event.unwrap();
+    let started = next();
+    assert!(started.message != "process failed" && started.last_lines.is_empty(), "{started:?}");
+    let failed = std::iter::repeat_with(next).find(|event| event.message == "process failed").unwrap();
+    assert_eq!(failed.last_lines, expected);
+    assert!(!fs::read_to_string(world.state().join("events.log")).unwrap().contains("line 30"));
 }
 
 /// A file system of its own in memory, until it is dropped; `None`, said loudly, where that may not be mounted.

@@ -145,7 +145,7 @@ impl Keeper {
     }
 
     /// One log of each namespace after the other: what copying costs is shared, too.
-    fn in_turns(&self, names: Vec<String>) -> Vec<String> {
+    pub(super) fn in_turns(&self, names: Vec<String>) -> Vec<String> {
         let mut by_namespace: BTreeMap<String, VecDeque<String>> = BTreeMap::new();
         for name in names {
             let namespace = namespace_of(&lock(&self.shared.log(&name)));

@@ -13,10 +13,10 @@ use std::time::SystemTime;
 /// How far back the last lines are looked for: lines are rarely that long, and reading more would not be a look at the
 /// end.
 const TAIL_BYTES: u64 = 64 << 20;
-/// Lines that are shown with a failure,
+/// Last lines that are shown of a log or a run, so that all of them are ten kilobytes at the most:
 const LAST_LINES: usize = 20;
-/// of so many bytes at the most.
-const LAST_LINE: usize = 256;
+/// what is longer than so many bytes is cut there, and ends with three dots.
+const LAST_LINE: usize = 512;
 /// Attempts at reading what is being moved at this moment. Each takes less time than a copy.
 const ATTEMPTS: usize = 16;
 
@@ -106,17 +106,14 @@ impl Output {
 }
 
 impl Output {
-    /// The last lines that a run printed, each cut to its bound; none when they are gone. May block.
+    /// The last lines that a key or one run of it printed, oldest first, each cut to its bound; none when they are gone. May
+    /// block.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn last_lines(&self, key: &Key, run: RunId) -> io::Result<Vec<String>> {
-        let Piece { data, .. } = self.end_of(key, Some(run), files::BLOCK as u64)?;
-        let data = data.strip_suffix(b"\n").unwrap_or(&data);
-        let lines = data.rsplit(|byte| *byte == b'\n').take(LAST_LINES).filter(|line| !line.is_empty());
-        let mut lines: Vec<String> = lines.map(|line| cut(&String::from_utf8_lossy(line)).to_owned()).collect();
-        lines.reverse();
-        Ok(lines)
+    pub fn last_lines(&self, key: &Key, run: Option<RunId>) -> io::Result<Vec<String>> {
+        let Piece { data, missed } = self.end_of(key, run, files::BLOCK as u64)?;
+        Ok(last_lines(&data, missed > 0))
     }
 
     /// The last bytes, `most` of them, that a key or one run of it printed, and how many are before them. Nothing when they
@@ -124,7 +121,7 @@ impl Output {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn end_of(&self, key: &Key, run: Option<RunId>, most: u64) -> io::Result<Piece> {
+    fn end_of(&self, key: &Key, run: Option<RunId>, most: u64) -> io::Result<Piece> {
         if !self.has(key) {
             return Ok(Piece::default());
         }
@@ -148,12 +145,23 @@ impl Output {
     }
 }
 
-fn cut(line: &str) -> &str {
-    let mut end = line.len().min(LAST_LINE);
+/// The last lines of the end of a log; where that is cut, the first of it is the end of a line.
+fn last_lines(end: &[u8], cut: bool) -> Vec<String> {
+    let text = String::from_utf8_lossy(end);
+    let lines: Vec<&str> = text.lines().skip(usize::from(cut)).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter();
+    last.filter(|line| !line.is_empty()).map(|line| shortened(line)).collect()
+}
+
+fn shortened(line: &str) -> String {
+    if line.len() <= LAST_LINE {
+        return line.to_owned();
+    }
+    let mut end = LAST_LINE;
     while !line.is_char_boundary(end) {
         end -= 1;
     }
-    &line[..end]
+    format!("{}…", &line[..end])
 }
 
 impl Cursor {
@@ -309,5 +317,23 @@ impl Log {
         }
         let before = self.marks.iter().rev().find(|mark| mark.time <= time);
         before.map_or(0, |mark| mark.at).max(self.oldest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_found_in_any_log() {
+        assert_eq!(last_lines(b"", false), [""; 0]);
+        assert_eq!(last_lines(b"one\ntwo", false), ["one", "two"]);
+        assert_eq!(last_lines(b"one\ntwo", true), ["two"]);
+        let many: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
+        let last = last_lines(many.join("\n").as_bytes(), false);
+        assert_eq!((last.len(), last[0].as_str(), last[19].as_str()), (20, "line 9980", "line 9999"));
+        assert_eq!(last_lines(&b"x".repeat(100), true), [""; 0], "no line begins where it is looked for");
+        let last = last_lines(&[b"y".repeat(1_000), b"\n\xff".to_vec()].concat(), false);
+        assert_eq!((last[0].len(), last[1].as_str()), (LAST_LINE + "…".len(), "\u{fffd}"));
     }
 }

@@ -181,6 +181,8 @@ fn a_launcher_that_died_in_a_rotation_reads_nothing_twice() {
     let output = Output::start(folder.path(), small(64 << 10, 1_000)).unwrap();
     assert_eq!(assert_numbered(text(&output, Section::default()).as_bytes(), 0, "all of it once"), 1_000);
     assert!(!place.unfinished().exists());
+    let log = output.shared.log(&key().file_name());
+    assert_eq!(lock(&log).bytes(), 1_000 * 38, "what was archived is in the live file no more");
 }
 
 #[test]
@@ -312,16 +314,106 @@ fn the_logs_of_keys_that_are_gone_are_kept_for_a_while() {
 fn the_last_lines_of_a_run_are_its_own_and_bounded() {
     let (_folder, output, mut process) = running(small(64 << 10, 4));
     print(&mut process, 0..5);
-    let lines = |run| output.last_lines(&key(), run).unwrap();
+    let lines = |run| output.last_lines(&key(), Some(run)).unwrap();
     assert_eq!(lines(run(1)).len(), 5);
     output.begin(&key(), run(2));
     assert_eq!(lines(run(2)), Vec::<String>::new());
     process.write_all("ä".repeat(300).as_bytes()).unwrap();
-    assert_eq!(lines(run(2)), ["ä".repeat(128)]);
+    assert_eq!(lines(run(2)), ["ä".repeat(256) + "…"]);
     process.write_all(b"\n").unwrap();
     print(&mut process, 0..3_000);
     let last: Vec<String> = (2_980..3_000_u64).map(|number| format!("line {number:>32}")).collect();
     assert_eq!(lines(run(2)), last);
     assert_eq!(lines(run(1)).last(), Some(&format!("line {:>32}", 4)));
     assert_eq!(lines(run(3)), Vec::<String>::new(), "of a run that nobody knows");
+    assert_eq!(output.last_lines(&key(), None).unwrap(), last, "of whichever run");
+}
+
+/// A log that nobody but the test looks at.
+fn alone(lines: u64) -> (TempDir, Output, File, Arc<Mutex<Log>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Output::start(folder.path(), small(64 << 10, 1_000)).unwrap();
+    wait_for("the keeper has found out", || lock(&output.shared.found).is_empty());
+    output.begin(&key(), run(1));
+    let mut process = process(folder.path());
+    print(&mut process, 0..lines);
+    let log = output.shared.log(&key().file_name());
+    (folder, output, process, log)
+}
+
+#[test]
+fn nothing_is_copied_where_there_is_no_room_and_a_log_is_cut_all_the_same() {
+    let (folder, output, _process, log) = alone(20_000);
+    let means = Means { archiving: false, ..output.shared.means() };
+    lock(&log).look(Duration::ZERO, now(), &means).unwrap();
+    assert_eq!(archives(folder.path()).len(), 0);
+    assert!(lock(&log).bytes() < 64 << 10);
+    assert_eq!(text(&output, Section::default()).lines().last(), Some(format!("line {:>32}", 19_999).as_str()));
+}
+
+#[test]
+fn whoever_gives_up_most_keeps_the_last_lines() {
+    let (_folder, output, mut process, log) = alone(20_000);
+    lock(&log).look(Duration::ZERO, now(), &output.shared.means()).unwrap();
+    print(&mut process, 20_000..22_000);
+    assert!(lock(&log).shed(u64::MAX, true).unwrap() > 0);
+    let kept = text(&output, Section::default());
+    assert_eq!(assert_numbered(kept.as_bytes(), 22_000 - kept.len() as u64 / 38, "the last lines"), 22_000);
+    assert!(kept.len() as u64 > (64 << 10) - 38, "{}", kept.len());
+}
+
+#[test]
+fn a_reader_is_never_given_what_is_being_punched() {
+    for round in 0..20 {
+        let (_folder, output, _process, log) = alone(100_000);
+        let mut cursor = output.read(&key(), Section::default()).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut all = Vec::new();
+                loop {
+                    let piece = cursor.next(16 << 20).unwrap();
+                    assert_eq!(piece.missed, 0);
+                    if piece.data.is_empty() {
+                        return all;
+                    }
+                    all.extend(piece.data);
+                }
+            });
+            lock(&log).look(Duration::ZERO, now(), &output.shared.means()).unwrap();
+            assert_eq!(assert_numbered(&reader.join().unwrap(), 0, &format!("round {round}")), 100_000);
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_written_down_is_bounded() {
+    let (folder, output, mut process, log) = alone(1);
+    let index = Place::new(folder.path(), &key().file_name()).index();
+    std::fs::remove_file(&index).unwrap();
+    std::fs::create_dir(&index).unwrap();
+    // Each look is long after the one before, and makes a mark.
+    for number in 1..5_000 {
+        print(&mut process, number..number + 1);
+        let looked = lock(&log).look(Duration::ZERO, now() + number * 20_000, &output.shared.means());
+        assert!(looked.is_err() || number == 1, "{looked:?}");
+    }
+    std::fs::remove_dir(&index).unwrap();
+    lock(&log).write_down(now()).unwrap();
+    let written = index::read(&index).unwrap().len();
+    assert!(written < 2_000, "{written} entries waited");
+}
+
+#[test]
+fn the_keeper_looks_at_one_log_of_each_namespace_in_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Output::start(folder.path(), LogLimits::default()).unwrap();
+    let key = |name: &str| Key::parse(&format!("ns:{}:{name}", &name[..1])).unwrap();
+    let names: Vec<String> = ["a1", "a2", "a3", "b1", "c1"].iter().map(|name| key(name).file_name()).collect();
+    for name in ["a1", "a2", "a3", "b1", "c1"] {
+        output.begin(&key(name), run(1));
+    }
+    let keeper = Keeper::new(Arc::clone(&output.shared));
+    let ordered = keeper.in_turns(names);
+    let expected: Vec<String> = ["a1", "b1", "c1", "a2", "a3"].iter().map(|name| key(name).file_name()).collect();
+    assert_eq!(ordered, expected);
 }

@@ -27,6 +27,7 @@ pub(super) async fn watch_events(
     let watching = Watching {
         filter: Filter { pattern: pattern_name, namespace, process_id },
         happenings: call.control().board().chronicle().listen(),
+        control: call.control().clone(),
         closing: office.closing.clone(),
         _slot: slot,
     };

@@ -351,7 +351,7 @@ fn difference(difference: &Difference) -> String {
     format!("  {}: {} -> {}", difference.field, shown(&difference.before), shown(&difference.after))
 }
 
-/// What happened, in one line.
+/// What happened, in one line; then what the run printed last, where that is told.
 pub(super) fn event(event: &Event) -> String {
     let mut said = format!("{}  {:<5}  {}  {}", event.time, event.level, event.process_id, event.message);
     if !event.reason.is_empty() {
@@ -360,7 +360,8 @@ pub(super) fn event(event: &Event) -> String {
     if !event.by.is_empty() {
         write!(said, " (asked by {})", event.by).unwrap_or_default();
     }
-    escaped(&said).into_owned() + "\n"
+    let printed = event.last_lines.iter().map(|line| format!("    {}\n", escaped(line)));
+    escaped(&said).into_owned() + "\n" + &printed.collect::<String>()
 }
 
 /// Why a process is as it is.

@@ -324,12 +324,13 @@ pub(super) struct Event<'a> {
     level: &'a str,
     time: &'a str,
     by: &'a str,
+    last_lines: &'a [String],
 }
 
 impl<'a> From<&'a proto::Event> for Event<'a> {
     fn from(event: &'a proto::Event) -> Self {
-        let proto::Event { process_id, run_id, message, reason, level, time, by } = event;
-        Self { process_id, run_id, message, reason, level, time, by }
+        let proto::Event { process_id, run_id, message, reason, level, time, by, last_lines } = event;
+        Self { process_id, run_id, message, reason, level, time, by, last_lines }
     }
 }
 

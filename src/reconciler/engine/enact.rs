@@ -5,7 +5,7 @@ use crate::error::{Code, Error};
 use crate::model::{Caller, Circuit, Finished, Key, Memory, Moment, Rollout, RunId, StopProgress};
 use crate::observed::fold::{self, AfterFailure};
 use crate::observed::{Phase, Stage, Start};
-use crate::plan::{Drift, Effect, Note, NoteLevel, PrepareRequest, Reason, StopCause};
+use crate::plan::{Drift, Effect, Note, NoteLevel, PROCESS_FAILED, PrepareRequest, Reason, StopCause};
 use crate::reconciler::engine::Dice;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Engine {
             Ok(ports) => ports,
             Err(error) => {
                 self.starts.release(key);
-                self.fail(key, &error, now, dice);
+                self.fail(key, &error, None, now, dice);
                 self.dirty.insert(key.clone());
                 return;
             }
@@ -129,7 +129,7 @@ impl Engine {
             .with("health_port", run.record.ports.health)
             .because(run.health.last_failure.clone().unwrap_or_else(|| "no probe has been answered yet".to_owned()))
             .suggest(format!("read what it printed: {}", last_lines(key)));
-        self.fail(key, &error, now, dice);
+        self.fail(key, &error, Some(id), now, dice);
     }
 
     /// Orders the whole tree to be killed.
@@ -197,8 +197,8 @@ impl Engine {
         self.changed.insert(key.clone());
     }
 
-    /// Counts a failure and says what follows from it.
-    pub(super) fn fail(&mut self, key: &Key, error: &Error, now: Moment, dice: &mut dyn Dice) {
+    /// Counts a failure and says what follows from it. `executed` is the run that failed, if it came to be executed.
+    pub(super) fn fail(&mut self, key: &Key, error: &Error, executed: Option<RunId>, now: Moment, dice: &mut dyn Dice) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let memory = &mut entry.observed.memory;
         entry.memory_changed = true;
@@ -206,14 +206,14 @@ impl Engine {
         // A health restart that others wait for has come to nothing; where this is one, it begins after this.
         entry.recovering = false;
         self.effects.push(Effect::Failed { key: key.clone(), code: error.code() });
-        let after = fold::failure(memory, error, &self.policy, now, dice.jitter());
+        let after = fold::failure(memory, error, executed, &self.policy, now, dice.jitter());
         if after == AfterFailure::CircuitOpened {
             let opened = circuit_error(key, memory, error);
             memory.last_error = Some(opened.clone());
-            self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
+            self.note(NoteLevel::Warn, key, run, PROCESS_FAILED, error.to_string());
             self.note(NoteLevel::Error, key, run, "circuit opened", opened.to_string());
         } else {
-            self.note(NoteLevel::Warn, key, run, "process failed", error.to_string());
+            self.note(NoteLevel::Warn, key, run, PROCESS_FAILED, error.to_string());
         }
         self.changed.insert(key.clone());
     }

@@ -207,7 +207,7 @@ impl Engine {
             _ if discarded => {}
             Fault::Instance => {
                 entry.observed.memory.ended = Some(run);
-                self.fail(key, error, now, dice);
+                self.fail(key, error, None, now, dice);
             }
             Fault::Launcher => self.put_off(key, error, now, dice),
         }
@@ -304,7 +304,7 @@ impl Engine {
         dice: &mut dyn Dice,
     ) {
         let Some(entry) = self.entries.get(key) else { return };
-        let instance = &entry.observed.memory.instance;
+        let (instance, run) = (&entry.observed.memory.instance, entry.observed.memory.ended);
         let restart = instance.content.supervision.restart;
         let error = match oom {
             // However its main process ended: it is what became of the whole.
@@ -318,7 +318,7 @@ impl Engine {
             debug_assert!(clean || restart == RestartPolicy::Never);
             self.finish(key, Finished { exit }, (!clean).then_some(error));
         } else {
-            self.fail(key, &error, now, dice);
+            self.fail(key, &error, run, now, dice);
         }
     }
 

@@ -5,7 +5,7 @@ mod launches;
 
 use super::*;
 use crate::error::Code;
-use crate::model::{BootId, Circuit, DesiredState, ExitReason, ProcessState, RestartPolicy};
+use crate::model::{BootId, Circuit, DesiredState, ExitReason, OomKill, ProcessState, RestartPolicy};
 use crate::observed::{DesiredChange, Event, Fault, Restored, RestoredRun};
 use crate::plan::Note;
 use crate::testing::samples::instance;
@@ -288,6 +288,31 @@ fn an_orphan_that_is_found_keeps_its_key_from_being_started_until_it_is_gone_or_
     // What was given up blocks nothing when others come and go.
     bench.event(told(&[&other.key, &instance("p", "v", 1, 1).key]));
     assert!(bench.status(&other.key).conditions.is_empty());
+}
+
+#[test]
+fn the_run_that_failed_is_known_where_it_was_executed_and_may_have_printed_why() {
+    let mut bench = Bench::new();
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    bench.declare(&declared);
+    // Told by whether it was executed: the same code stands for what was and for what was not.
+    for code in [Code::ExecutableNotFound, Code::ProcessStartFailed, Code::ResourceLimitExceeded] {
+        let run = bench.runs(&key);
+        let oom = Some(OomKill { kills: 1, limit: Some(1), peak: None });
+        let exit = ExitReason::Signal(9);
+        bench.event(Event::Exited { key: key.clone(), run, exit, oom, tree_gone: true });
+        assert_eq!(bench.status(&key).failed_run, Some(run), "killed for want of memory");
+        bench.ask(&key, Ask::Reset).unwrap();
+        let run = bench.prepared().unwrap();
+        let error = Error::new(code, "it cannot be executed");
+        bench.event(Event::StartFailed { key: key.clone(), run, error, fault: Fault::Instance });
+        assert_eq!((bench.status(&key).failed_run, bench.status(&key).error_count), (None, 1), "{code:?}");
+        bench.ask(&key, Ask::Reset).unwrap();
+    }
+    let run = bench.runs(&key);
+    bench.exits(&key, run, ExitReason::Code(1));
+    assert_eq!(bench.status(&key).failed_run, Some(run));
 }
 
 #[test]
