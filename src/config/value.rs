@@ -1,5 +1,6 @@
 //! The values of settings as people write them: each is read from text, and the same text is read everywhere.
 
+use super::source::nearest;
 use crate::model::{environment, units};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Reads a value from a string or a number of a configuration file, through its `FromStr`.
 fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
@@ -241,9 +243,18 @@ text_value!(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevel(pub String);
 
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 impl FromStr for LogLevel {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        // A filter would take such a word for a module of which everything is logged, and nothing else.
+        let is_level = |part: &&str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+        if let Some(word) = text.split(',').map(str::trim).find(|part| !is_level(part)) {
+            let meant = nearest(word, LEVELS.into_iter()).map_or_else(|| LEVELS.join(", "), str::to_owned);
+            let word = echo(word);
+            return Err(format!("'{word}' is not a level: write {meant}; or {word}=debug for a module of that name"));
+        }
         match EnvFilter::builder().parse(text) {
             Ok(_) if !text.trim().is_empty() => Ok(Self(text.to_owned())),
             _ => Err(format!("'{}' is not a level; use error, warn, info, debug or trace", echo(text))),
@@ -426,6 +437,12 @@ mod tests {
     fn a_level_is_checked_when_it_is_read() {
         assert!("info".parse::<LogLevel>().is_ok());
         assert!("info,hyper=warn".parse::<LogLevel>().is_ok());
+        assert!("OFF,pattern_launcher::probe=debug".parse::<LogLevel>().is_ok());
+        for (wrong, told) in [("loud", "write error, warn"), ("info,inof", "write info;"), ("hyper", "or hyper=debug")]
+        {
+            let error = wrong.parse::<LogLevel>().unwrap_err();
+            assert!(error.contains("is not a level") && error.contains(told), "{error}");
+        }
         for bad in ["", "a=b=c", "info,hyper=loud"] {
             assert!(bad.parse::<LogLevel>().is_err(), "{bad}");
         }

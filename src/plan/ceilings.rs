@@ -39,10 +39,13 @@ impl Bounded {
         #[expect(clippy::cast_precision_loss, reason = "for people, with few digits")]
         let shown = count as f64;
         match self {
+            Self::Processes | Self::Instances if count == 1 => "1 process".to_owned(),
             Self::Processes | Self::Instances => format!("{count} processes"),
+            Self::Cpu if count == 1000 => "1 core".to_owned(),
             Self::Cpu => format!("{} cores", shown / 1000.0),
             Self::Memory if count >= 1 << 30 => format!("{:.2} GiB", shown / f64::from(1 << 30)),
             Self::Memory => format!("{:.1} MiB", shown / f64::from(1 << 20)),
+            Self::Pids if count == 1 => "1 pid".to_owned(),
             Self::Pids => format!("{count} pids"),
         }
     }

@@ -35,10 +35,20 @@ fn the_level_changes_with_the_configuration_while_it_runs() {
         (daemon.log().lines().count() == before).then_some(())
     });
 
-    // A level that is none changes nothing.
-    level("info,hyper=loud");
-    daemon.signal("HUP");
-    wait_for("it is refused", || daemon.log().contains("the configuration cannot be used").then_some(()));
+    // A level that is none changes nothing, also one that could be the name of a module.
+    for (refused, wrong) in (1..).zip(["info,hyper=loud", "loud"]) {
+        level(wrong);
+        daemon.signal("HUP");
+        let times = || daemon.log().matches("the configuration cannot be used").count();
+        wait_for("it is refused", || (times() == refused).then_some(()));
+    }
+    assert!(daemon.log().contains("'loud' is not a level"), "{}", daemon.log());
+    let started = launch.output(&["run"]);
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(
+        !started.status.success() && said.contains("'loud' is not a level") && said.contains("log_level"),
+        "{said}"
+    );
     daemon.signal("TERM");
     assert!(daemon.ended().success());
 }

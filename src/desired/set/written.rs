@@ -81,6 +81,11 @@ impl Desired {
             && self.counts.get(root).is_some_and(|count| *count > 0)
     }
 
+    /// What confirms that what is held of a root may end, while something is.
+    pub fn held_token(&self, root: &Path) -> Option<&str> {
+        self.guards.get(root)?.held().map(|held| held.token.as_str())
+    }
+
     /// The launcher has written a file: it is there, and nobody is writing it.
     pub fn written(&mut self, root: &Path, file: &Path, bytes: &[u8], patterns: &dyn Patterns) {
         let id = FileId { root: self.intern(root), file: file.to_path_buf() };

@@ -261,7 +261,10 @@ impl Pass {
         if root.scanner.folders().first().is_none_or(|folder| folder.identity != identity) {
             self.scan(index, &HashSet::new());
         }
-        if self.desired.is_suspicious(&path) { Err(unmounted(&path)) } else { Ok(path) }
+        if self.desired.is_suspicious(&path) {
+            return Err(unmounted(&path, self.desired.held_token(&path)));
+        }
+        Ok(path)
     }
 
     /// Removes what a launcher that died has left unfinished in the launch directory, once.

@@ -70,21 +70,25 @@ pub(super) fn unreachable(folder: &Path, cause: &std::io::Error) -> Error {
     Error::new(Code::StoreUnavailable, format!("The launch directory {folder} cannot be written"))
         .with("launch_dir", &folder)
         .caused_by(cause)
-        .suggest(format!("mount or make it: mkdir -p {folder}; or name another with --launch-dir"))
+        .suggest(format!(
+            "mount it or put it back, or name another with --launch-dir; where it is lost: mkdir -p {folder}, and then let \
+             what was launched there end by the confirm-prune that prismctl pattern explain gives for any of it"
+        ))
 }
 
-/// The launch directory is empty and not the folder that it was.
-pub(super) fn unmounted(folder: &Path) -> Error {
+/// The launch directory is empty and not the folder that it was. `token` is what confirms that what is held of it may end.
+pub(super) fn unmounted(folder: &Path, token: Option<&str>) -> Error {
     let folder = folder.display().to_string();
+    let token = token.unwrap_or("with the token that the PruneBlocked condition of each gives");
     Error::new(
         Code::StoreUnavailable,
         format!("The launch directory {folder} is empty and not the folder that it was, as when it is not mounted"),
     )
     .with("launch_dir", &folder)
-    .suggest(
-        "mount it, or name another with --launch-dir; if what was launched is to end, its PruneBlocked condition says \
-         how to confirm that",
-    )
+    .suggest(format!(
+        "mount it, or put its files back, or name another with --launch-dir; if what was launched there is to end: \
+         pattern-launcher confirm-prune {token}, after which launches are accepted again"
+    ))
 }
 
 /// A file could not be written or removed.

@@ -291,23 +291,26 @@ fn circuit_error(key: &Key, memory: &Memory, error: &Error) -> Error {
         Circuit::Open { retry_at: Some(_), .. } => "it is tried again by itself after a while",
         Circuit::Open { retry_at: None, .. } | Circuit::Closed | Circuit::HalfOpen { .. } => "it stays off until then",
     };
-    // What was never executed has printed nothing; its own suggestion is the right one.
-    let find_out = match (error.code(), error.suggestion()) {
+    let declared = format!(
+        "{} or {}",
+        memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
+        memory.instance.origin
+    );
+    let reset = format!("prismctl pattern reset {}", Error::word(key.as_str()));
+    // What was never executed has printed nothing; its own suggestion is the right one. What that says may change no content,
+    // which is what closes the circuit.
+    let remedy = match (error.code(), error.suggestion()) {
         (Code::ProcessCrashed | Code::ProcessStartFailed | Code::HealthCheckFailed, _) | (_, None) => {
-            format!("find out why with {}", last_lines(key))
+            let find_out = last_lines(key);
+            format!(
+                "find out why with {find_out}, then correct {declared}: the change closes the circuit, and so does {reset}"
+            )
         }
-        (_, Some(own)) => own.to_owned(),
+        (_, Some(own)) => format!("{own}; then close the circuit with {reset}, or by a change of {declared}"),
     };
     Error::new(Code::MaxErrorsExceeded, format!("'{key}' failed {} times in a row and is not restarted", memory.streak))
         .with("process_id", key)
         .with("declared_at", &memory.instance.origin)
         .because(error.summary())
-        .suggest(format!(
-            "{}, then correct {} or {}: the change closes the circuit, and so does \
-             prismctl pattern reset {}; {next}",
-            find_out,
-            memory.instance.content.launch.pattern.folder.join("manifest.yaml").display(),
-            memory.instance.origin,
-            Error::word(key.as_str()),
-        ))
+        .suggest(format!("{remedy}; {next}"))
 }

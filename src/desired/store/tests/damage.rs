@@ -62,6 +62,10 @@ fn a_launch_directory_that_is_suddenly_empty_and_another_is_not_written() {
         fs::create_dir(folder).expect("a bare mount point");
     });
     assert!(error.to_string().contains("not mounted"), "{error}");
+    bench.settle();
+    let error = bench.launch(spec("a")).expect_err("refused");
+    let (_, token) = error.suggestion().and_then(|text| text.split_once("confirm-prune ")).expect("it says how");
+    assert!(token.split(',').next().is_some_and(|token| token.len() > 8 && !token.contains(' ')), "{error}");
     fs::remove_dir(bench.launched()).expect("removed");
     fs::rename(bench.launched().with_file_name(".away"), bench.launched()).expect("mounted");
     assert!(bench.launch(spec("a")).expect("launched").created);
