@@ -1,9 +1,27 @@
 //! No file descriptors are left to the launcher.
 
-use crate::world::{World, holds_for, wait_for};
-use rustix::process::{Pid, Resource, getrlimit, prlimit};
+use super::healthy;
+use crate::world::api::{Client, refused, tenant};
+use crate::world::wait::pause;
+use crate::world::{Daemon, World, alive, holds_for, signal, wait_for};
+use pattern_launcher::api::proto::ProcessState;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+use tonic::Code;
+
+const LACKING: &str = "Too many open files";
+/// Standard input, output and error are open, so that with this limit nothing more can be opened, whatever else is.
+const NOTHING_MORE: u64 = 3;
+
+/// Sets how many files a process may have open: no descriptor is given out that is not below. What is open stays open.
+fn limit(pid: i32, files: Option<u64>) {
+    let own = getrlimit(Resource::Nofile).maximum;
+    let new = Rlimit { current: files.or(own), maximum: own };
+    prlimit(Pid::from_raw(pid), Resource::Nofile, new).unwrap();
+}
 
 /// Takes back that a process may have few files open; false, said loudly, where that takes a right that this user lacks.
 fn unlimited(pid: i32) -> bool {
@@ -12,6 +30,109 @@ fn unlimited(pid: i32) -> bool {
         eprintln!("not all is tested: the limit of another process cannot be raised here: {errno}");
     }
     raised.is_ok()
+}
+
+/// The descriptors that a process has open, and which of them may be for nothing but to be given up.
+fn descriptors(pid: i32) -> (Vec<u64>, Vec<u64>) {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut open: Vec<u64> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    open.sort_unstable();
+    let is_spare = |number: &&u64| {
+        **number >= NOTHING_MORE
+            && fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|file| file == Path::new("/dev/null"))
+    };
+    let spare = open.iter().filter(is_spare).copied().collect();
+    (open, spare)
+}
+
+/// Takes up every descriptor below `below` by connections that say nothing, and keeps them.
+fn take_up(daemon: &Daemon, socket: &Path, below: u64) -> Vec<UnixStream> {
+    let free = || {
+        // What is open for a moment, for a probe or a look, is free the next time.
+        let looks = (0..20).map(|_| {
+            pause(Duration::from_millis(5));
+            below - descriptors(daemon.pid()).0.iter().filter(|number| **number < below).count() as u64
+        });
+        looks.max().unwrap()
+    };
+    let mut held = Vec::new();
+    while free() > 0 {
+        assert!(held.len() < 64, "they are not accepted");
+        held.push(UnixStream::connect(socket).unwrap());
+    }
+    held
+}
+
+#[test]
+fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_some() {
+    let world = World::new();
+    world.pattern("hello", "hello", "healthcheck: { path: /health, interval: 100ms, failure_threshold: 1 }");
+    world.pattern("sleeper", "sleeper", "");
+    world.pattern("slow", "slow_starter", "args: [\"--after-ms\", \"3000\"]\nhealthcheck: { startup_timeout: 5s }");
+    world.desire("a.yaml", "pattern: hello\nnamespace: a\n");
+    world.desire("b.yaml", "pattern: sleeper\nnamespace: b\n");
+    let daemon = world.launch().flag("--backoff-period", "50ms").start();
+    let (a, b) = (daemon.settled("ns:a:hello"), daemon.settled("ns:b:sleeper"));
+    let client = Client::of(&world);
+    // One is being started, and cannot be asked any more.
+    world.desire("slow.yaml", "pattern: slow\nnamespace: a\n");
+    let slow = daemon.wait("it is being started", |status| status.key("ns:a:slow")?.pid);
+
+    limit(daemon.pid(), Some(NOTHING_MORE));
+    world.desire("c.yaml", "pattern: sleeper\nnamespace: c\n");
+    signal(b, "KILL");
+    wait_for("it says so over the connection that it has", || {
+        let health = client.health();
+        let problems = health.problems.join("\n");
+        (!health.healthy && problems.contains(LACKING) && problems.contains("prlimit")).then_some(())
+    });
+    let status = client.launch(tenant("sleeper", "d")).unwrap_err();
+    refused(&status, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(status.message().contains(LACKING), "{status:?}");
+    // Longer than a start may take, and than a probe that fails is given.
+    holds_for(Duration::from_secs(8), "what runs is left alone", || {
+        for id in ["ns:a:hello", "ns:a:slow"] {
+            let status = client.status(id).unwrap();
+            assert_eq!((status.error_count, status.restart_count), (0, 0), "{id}");
+        }
+        assert!(client.status("ns:a:hello").unwrap().healthy, "nobody has said that it is not");
+        let crashed = client.status("ns:b:sleeper").unwrap();
+        assert!(crashed.error_count <= 1 && crashed.state() != ProcessState::StateFailed, "{crashed:?}");
+        let declared = client.status("ns:c:sleeper");
+        assert!(declared.is_none_or(|declared| declared.error_count == 0 && declared.pid == 0));
+        alive(a) && alive(slow)
+    });
+    assert!(world.processes("sleeper").is_empty(), "nothing was started");
+
+    limit(daemon.pid(), None);
+    healthy(&daemon);
+    let status = daemon.all_settled(4);
+    assert_eq!((status.settled("ns:a:hello"), status.settled("ns:a:slow")), (Some(a), Some(slow)));
+    for key in &status.instances {
+        let failures = u32::from(key.process_id.as_str() == "ns:b:sleeper");
+        assert_eq!((key.error_count, key.restart_count, key.circuit_open), (failures, failures, false), "{key:?}");
+    }
+    assert!(client.launch(tenant("sleeper", "d")).unwrap().created);
+}
+
+#[test]
+fn whoever_asks_for_health_is_answered_by_a_launcher_without_descriptors() {
+    let world = World::new();
+    let daemon = world.start();
+    let (_, spare) = descriptors(daemon.pid());
+    assert!(spare.len() >= 2, "one for each listener: {spare:?}");
+    // That of the TCP listener may be any of them.
+    let below = spare.last().unwrap() + 1;
+    limit(daemon.pid(), Some(below));
+    let held = take_up(&daemon, &world.state().join("api.sock"), below);
+    for _ in 0..3 {
+        wait_for("/health says what is lacking", || {
+            daemon.get("/health").filter(|(code, body)| *code == 503 && body.contains(LACKING)).map(drop)
+        });
+    }
+    limit(daemon.pid(), None);
+    drop(held);
+    healthy(&daemon);
 }
 
 #[test]
