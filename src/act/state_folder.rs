@@ -190,11 +190,14 @@ impl Told {
 impl Lock {
     fn take(folder: &Path) -> Result<Self> {
         make_private(folder).map_err(|cause| unusable(folder, &cause))?;
-        let path = folder.join(LOCK_FILE);
-        let file = lock_file(folder, &path)?;
+        Self::of(folder, lock_file(folder, &folder.join(LOCK_FILE))?)
+    }
+
+    /// A file that was locked, if it still is that of the folder.
+    fn of(folder: &Path, file: File) -> Result<Self> {
         let identity = rustix::fs::fstat(&file).map_err(|errno| unusable(folder, &errno.into()))?;
         let identity = Identity::from(&identity);
-        if Identity::of(&path).ok() == Some(identity) {
+        if Identity::of(&folder.join(LOCK_FILE)).ok() == Some(identity) {
             Ok(Self { file, identity })
         } else {
             Err(unusable(folder, &io::Error::new(ErrorKind::Interrupted, "its lock was replaced while it was taken")))

@@ -103,6 +103,17 @@ fn nothing_is_made_in_a_folder_that_another_holds_until_it_is_let_go_of() {
 }
 
 #[test]
+fn a_lock_that_was_replaced_while_it_was_taken_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path();
+    let taken = stranger(state);
+    fs::remove_file(state.join(LOCK_FILE)).expect("removed");
+    drop(Lock::of(state, taken).expect_err("nobody is kept out by it"));
+    let taken = stranger(state);
+    Lock::of(state, taken).expect("it is that of the folder");
+}
+
+#[test]
 fn a_holder_in_another_process_is_told_with_its_pid_and_what_to_do() {
     let error = given_way(Error::new(Code::AlreadyRunning, "Another launcher holds the state folder").with("pid", 7));
     assert!(error.suggestion().is_some_and(|text| text.contains("kill 7") && text.contains("by itself")), "{error}");

@@ -198,3 +198,109 @@ fn records_that_no_run_accounts_for_are_found_and_earlier_revisions_of_known_one
     assert_eq!(strays[0].record, Ok(run_record(1, 1, BOOT)));
     assert_eq!(names(&runs).len(), 2, "of the known one only the later is left: {ended}");
 }
+
+#[test]
+fn a_later_record_that_could_not_be_written_beside_the_earlier_is_owed() {
+    let (_folder, state, records) = kept();
+    let draft = state.join(RUNS_FOLDER).join(format!(".tmp-{}", RunId::from_random(1)));
+    fs::create_dir(&draft).expect("in the way");
+    let later = RunRecord { generation: Generation(9), ..run_record(1, 1, BOOT) };
+    records.save_run(&later).expect_err("something is in the way");
+    fs::remove_dir(&draft).expect("removed");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    assert!(load_readonly(&state, BOOT).expect("it reads").runs.contains(&later));
+}
+
+#[test]
+fn what_happens_in_the_moment_of_a_look_is_seen_by_the_next() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let (_folder, state, records) = kept();
+    let runs = state.join(RUNS_FOLDER);
+    assert_eq!(records.mend_runs().expect("whole"), Presence::Whole);
+    let stat = rustix::fs::stat(&runs).expect("a folder");
+    let before = names(&runs);
+    fs::remove_file(runs.join(&before[0])).expect("removed");
+    // The clock of a file system may stand still for some milliseconds.
+    let moment = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.cast_signed() };
+    let times = Timestamps { last_access: moment, last_modification: moment };
+    utimensat(CWD, &runs, &times, AtFlags::empty()).expect("set back");
+    assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+    assert_eq!(names(&runs), before);
+}
+
+#[test]
+fn a_record_that_is_set_aside_at_the_very_moment_does_not_block_its_key_again() {
+    for round in 0..100 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state");
+        let runs = state.join(RUNS_FOLDER);
+        let (records, _) = open(&state);
+        records.save_run(&run_record(1, 1, BOOT)).expect("it is written");
+        drop(records);
+        fs::write(runs.join(&names(&runs)[0]), "damaged").expect("written");
+        let (records, loaded) = open(&state);
+        fs::remove_dir_all(&runs).expect("removed");
+        std::thread::scope(|scope| {
+            scope.spawn(|| records.mend_runs().expect("made"));
+            scope.spawn(|| records.abandon_runs(&loaded.damaged[0].0, None).expect("set aside"));
+        });
+        records.mend_runs().expect("made");
+        let left = names(&runs);
+        assert!(left.len() == 1 && left[0].ends_with(".abandoned"), "round {round}: {left:?}");
+    }
+}
+
+#[test]
+fn a_record_is_not_taken_for_a_stray_while_it_is_written() {
+    let (_folder, _, records) = kept();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for run in 10..3_000 {
+                records.save_run(&run_record(3, run, BOOT)).expect("it is written");
+                records.drop_run(RunId::from_random(run)).expect("it is removed");
+            }
+        });
+        while !writer.is_finished() {
+            let strays = records.stray_runs().expect("it is listed");
+            assert!(strays.is_empty(), "{strays:?}");
+        }
+    });
+}
+
+/// The records of a held state folder in whose place another's is now, which has run records, too; and its lock.
+fn occupied(damaged: bool) -> (tempfile::TempDir, PathBuf, Records, fs::File) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let runs = state.join(RUNS_FOLDER);
+    if damaged {
+        let (records, _) = open(&state);
+        records.save_run(&run_record(1, 1, BOOT)).expect("it is written");
+        fs::write(runs.join(&names(&runs)[0]), "damaged").expect("written");
+    }
+    let held = StateFolder::acquire(&state).expect("it is held");
+    let (records, _) = Records::open_in(&held, BOOT).expect("the records open");
+    if !damaged {
+        records.save_run(&run_record(1, 1, BOOT)).expect("it is written");
+    }
+    fs::rename(&state, folder.path().join("away")).expect("renamed");
+    fs::create_dir_all(&runs).expect("another's");
+    let lock = fs::File::create(state.join("lock")).expect("another's");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("nobody holds it");
+    (folder, state, records, lock)
+}
+
+#[test]
+fn nothing_is_recorded_in_a_folder_that_another_holds() {
+    for damaged in [false, true] {
+        let (_folder, state, records, lock) = occupied(damaged);
+        records.save_run(&run_record(2, 2, BOOT)).expect_err("it is another's");
+        records.mend_runs().expect_err("it is another's");
+        records.save_memory(memory(2, 1));
+        until("the memory cannot be written", || !records.health().is_writable());
+        assert_eq!(names(&state), ["lock", RUNS_FOLDER]);
+        assert_eq!(names(&state.join(RUNS_FOLDER)), [""; 0]);
+        drop(lock);
+        assert_eq!(records.mend_runs().expect("made"), Presence::Made);
+        assert_eq!(names(&state.join(RUNS_FOLDER)).len(), 1);
+    }
+}
