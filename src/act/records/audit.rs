@@ -417,6 +417,15 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(lines(&path).len(), 0);
+        log.push(&asked("launched", Some(Caller::Program)));
+        log.written().await;
+        let another = folder.path().join("another");
+        std::fs::copy(&path, &another).unwrap();
+        std::fs::rename(&another, &path).unwrap();
+        while log.mend() != Ok(Presence::Whole) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(lines(&path).len(), 1, "as an editor does");
     }
 
     #[test]

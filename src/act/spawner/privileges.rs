@@ -130,3 +130,38 @@ const fn resource(name: LimitName) -> Resource {
         LimitName::Stack => Resource::Stack,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_is_given_up_is_gone_and_groups_are_the_users_alone() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root has capabilities to give up");
+            return;
+        }
+        for user in [None, Some(ChildUser { uid: 5_000, gid: 5_001, groups: vec![5_002, 5_003] })] {
+            let becomes = user.is_some();
+            let wish =
+                ChildPrivileges { user, no_new_privileges: true, no_capabilities: true, ..ChildPrivileges::default() };
+            // All of it is a thread's own.
+            let told = std::thread::spawn(move || {
+                wish.assume().expect("root may do all of it");
+                std::fs::read_to_string("/proc/thread-self/status").expect("it can be read")
+            });
+            let told = told.join().expect("it ends");
+            let lines: BTreeMap<&str, &str> = told.lines().filter_map(|line| line.split_once(":\t")).collect();
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                assert_eq!(u64::from_str_radix(lines[set].trim(), 16), Ok(0), "{set} {becomes}");
+            }
+            assert_eq!(lines["NoNewPrivs"].trim(), "1");
+            if becomes {
+                assert_eq!(lines["Groups"].trim(), "5002 5003");
+                assert_eq!(lines["Uid"], ["5000"; 4].join("\t"));
+                assert_eq!(lines["Gid"], ["5001"; 4].join("\t"));
+            }
+        }
+    }
+}
