@@ -83,12 +83,11 @@ impl Tenants {
         };
         let mut inner = self.lock();
         let Inner { users, written, file, .. } = &mut *inner;
-        let users = match users {
-            Some(users) => users,
-            None => {
-                *file = Identity::of(&self.users_file).ok();
-                users.insert(read(&self.users_file).map_err(|cause| self.unavailable(&cause))?)
-            }
+        let users = if let Some(users) = users {
+            users
+        } else {
+            *file = Identity::of(&self.users_file).ok();
+            users.insert(read(&self.users_file).map_err(|cause| self.unavailable(&cause))?)
         };
         if let Some(user) = users.by_owner.get(&owner) {
             return Ok(*user);

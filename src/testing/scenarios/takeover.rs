@@ -36,7 +36,7 @@ fn s1_an_orphan_of_the_start_blocks_its_key_until_it_has_ended_and_no_longer() {
     }
     for _ in 0..2 {
         world.run_for(10 * MINUTE);
-        assert_eq!(world.pids().into_keys().collect::<Vec<_>>(), [other.key.clone()]);
+        assert_eq!(world.pids().into_keys().collect::<Vec<_>>(), std::slice::from_ref(&other.key));
         assert_eq!(world.status(&one.key).expect("known").state, ProcessState::Failed);
         world.crash("so that the next launcher finds it again");
     }
