@@ -18,7 +18,6 @@ mod worker;
 
 pub use exec::ProbeChildren;
 
-use crate::error::{Code, Error, Result};
 use crate::model::{Confinement, HealthCheck, Instance, Key, Moment, Ports, RunId};
 use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
@@ -54,7 +53,6 @@ pub struct Probed {
 pub struct Prober {
     events: mpsc::Sender<Event>,
     clock: Clock,
-    http: reqwest::Client,
     children: Arc<ProbeChildren>,
     all: Arc<Semaphore>,
     namespaces: HashMap<String, Weak<Semaphore>>,
@@ -68,21 +66,16 @@ impl fmt::Debug for Prober {
 }
 
 impl Prober {
-    /// A prober that reports to `events`; `clock` tells the time, sleep and suspension included. Fails when no HTTP client
-    /// can be made.
-    pub fn new(events: mpsc::Sender<Event>, clock: impl Fn() -> Moment + Send + Sync + 'static) -> Result<Self> {
-        let http = http::client().map_err(|error| {
-            Error::new(Code::InternalError, "No client for http probes can be made").caused_by(&error)
-        })?;
-        Ok(Self {
+    /// A prober that reports to `events`; `clock` tells the time, sleep and suspension included.
+    pub fn new(events: mpsc::Sender<Event>, clock: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
+        Self {
             events,
             clock: Arc::new(clock),
-            http,
             children: Arc::default(),
             all: Arc::new(Semaphore::new(IN_FLIGHT)),
             namespaces: HashMap::new(),
             workers: HashMap::new(),
-        })
+        }
     }
 
     /// Begins to probe a run, in place of any probe of it: quickly until it has been healthy, then at the interval.
@@ -92,7 +85,7 @@ impl Prober {
         // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
         let span = tracing::error_span!("probe", %key, %run);
         let worker = Worker {
-            target: Target::new(&check.target, &self.http, probed, run, children),
+            target: Target::new(&check.target, probed, run, children),
             slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
             key: key.clone(),
             run,

@@ -200,7 +200,7 @@ impl Host {
             );
         }
         let open_files = raise_open_files();
-        let prober = Prober::new(events.clone(), clock::now)?;
+        let prober = Prober::new(events.clone(), clock::now);
         let rights = Rights::of_this_process(spawner.has_spawner(), tenant_users, required_protections);
         if tenant_users == TenantUsers::On && !rights.root {
             tracing::warn!("tenants run as the launcher's own user: only root can give them users of their own");

@@ -14,24 +14,18 @@ use std::time::Duration;
 /// Whom to ask, and how.
 #[derive(Debug)]
 pub(super) enum Target {
-    Http { client: reqwest::Client, port: u16, path: String },
+    Http { port: u16, path: String, target: String },
     Tcp { port: u16 },
     Grpc { port: u16 },
     Exec(Command),
 }
 
 impl Target {
-    pub(super) fn new(
-        target: &ProbeTarget,
-        client: &reqwest::Client,
-        probed: Probed,
-        run: RunId,
-        children: Arc<ProbeChildren>,
-    ) -> Self {
+    pub(super) fn new(target: &ProbeTarget, probed: Probed, run: RunId, children: Arc<ProbeChildren>) -> Self {
         let Probed { instance, ports, inherited, confinement } = probed;
         let port = ports.health;
         match target {
-            ProbeTarget::Http { path } => Self::Http { client: client.clone(), port, path: path.clone() },
+            ProbeTarget::Http { path } => Self::Http { port, path: path.clone(), target: http::request_target(path) },
             ProbeTarget::Tcp => Self::Tcp { port },
             ProbeTarget::Grpc => Self::Grpc { port },
             ProbeTarget::Exec { command } => {
@@ -46,7 +40,7 @@ impl Target {
     pub(super) async fn ask(&self, timeout: Duration) -> ProbeOutcome {
         let answer = async {
             match self {
-                Self::Http { client, port, path } => http::ask(client, *port, path).await,
+                Self::Http { port, path, target } => http::ask(*port, path, target).await,
                 Self::Tcp { port } => tcp::ask(*port).await,
                 Self::Grpc { port } => grpc::ask(*port).await,
                 Self::Exec(command) => command.ask().await,

@@ -52,9 +52,9 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
 
 fn target(target: &ProbeTarget, health: u16, folder: &Path) -> Target {
     let inherited = std::env::var("PATH").map(|path| BTreeMap::from([("PATH".to_owned(), path)])).unwrap_or_default();
-    let (client, ports) = (http::client().expect("a client"), Ports { grpc: 1, health });
+    let ports = Ports { grpc: 1, health };
     let probed = Probed { inherited, ..probed(&instance("a", folder), ports) };
-    Target::new(target, &client, probed, RunId::from_random(1), Arc::default())
+    Target::new(target, probed, RunId::from_random(1), Arc::default())
 }
 
 fn probed(instance: &Arc<Instance>, ports: Ports) -> Probed {
@@ -318,7 +318,7 @@ fn check(target: ProbeTarget, timeout: Duration) -> HealthCheck {
 
 fn prober(capacity: usize) -> (Prober, mpsc::Receiver<Event>) {
     let (events, received) = mpsc::channel(capacity);
-    (Prober::new(events, clock::now).expect("a client"), received)
+    (Prober::new(events, clock::now), received)
 }
 
 async fn next(events: &mut mpsc::Receiver<Event>) -> (Key, RunId, ProbeOutcome) {
