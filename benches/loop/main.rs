@@ -19,11 +19,13 @@ mod logs;
 mod measure;
 mod records;
 mod scrape;
+mod starts;
 mod table;
 
 use e2e::world::World;
 use measure::{Kept, adoption, at_rest, converge, crash_to_running, drop_to_running, memory};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use table::Table;
 
 /// How many instances the figures of scale are about.
@@ -33,12 +35,15 @@ const ROUNDS: usize = 3;
 /// How often what takes milliseconds is repeated; the median counts.
 const SAMPLES: usize = 20;
 
-fn main() {
+fn main() -> ExitCode {
+    if let Some(code) = pattern_launcher::run_if_spawner() {
+        return code;
+    }
     if std::env::args().any(|arg| arg == "--test" || arg == "--list") {
-        return;
+        return ExitCode::SUCCESS;
     }
     if api::serve_empty_if_asked() {
-        return;
+        return ExitCode::SUCCESS;
     }
     let mut table = Table::new();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -53,6 +58,9 @@ fn main() {
             records::measure(&mut table, place, folder, SAMPLES);
         }
     }
+    if wanted("starts") {
+        starts::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder));
+    }
     if wanted("scrape") {
         scrape::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder), SAMPLES);
     }
@@ -65,6 +73,7 @@ fn main() {
         api::measure(&mut table, &disk, MANY);
     }
     table.print();
+    ExitCode::SUCCESS
 }
 
 /// The kinds of file system that the machine has.

@@ -82,17 +82,29 @@ pub(crate) fn drop_to_running(folder: &Path, samples: usize) -> Vec<Duration> {
     let world = world_of_sleepers(folder, samples);
     let log = StartLog::new(log_of(&world));
     let daemon = launch(&world).start();
+    let times = drops(&world, &daemon, &log, samples, |n| format!("pattern: sleeper\nnamespace: n{n}\n"));
+    assert!(daemon.stop().success());
+    times
+}
+
+/// The same in a world that is there; `text` is what each file declares.
+pub(crate) fn drops(
+    world: &World,
+    daemon: &Daemon,
+    log: &StartLog,
+    samples: usize,
+    text: impl Fn(usize) -> String,
+) -> Vec<Duration> {
     let mut times = Vec::new();
     for n in 0..samples {
         let aside = world.root().join("aside");
-        fs::write(&aside, format!("pattern: sleeper\nnamespace: n{n}\n")).unwrap();
+        fs::write(&aside, text(n)).unwrap();
         let begun = monotonic();
         fs::rename(&aside, world.desired().join(format!("{n}.yaml"))).unwrap();
         times.push(log.wait(n + 1).saturating_sub(begun));
-        daemon.settled(&format!("ns:n{n}:sleeper"));
+        daemon.all_settled(n + 1);
         spread(n);
     }
-    assert!(daemon.stop().success());
     times
 }
 
