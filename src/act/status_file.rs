@@ -67,6 +67,8 @@ pub struct StatusFile {
 struct Shared {
     pending: Mutex<Pending>,
     changed: Notify,
+    /// The end has come.
+    over: Notify,
     written: Mutex<Written>,
 }
 
@@ -142,7 +144,7 @@ impl StatusWriter {
     /// Writes what is left, once, and ends the task. Fails with `STORE_UNAVAILABLE` when that could not be written.
     pub async fn finish(mut self) -> Result<()> {
         self.file.shared.lock().finishing = true;
-        self.file.shared.changed.notify_one();
+        self.file.shared.end();
         match self.task.take() {
             Some(task) => task.await.unwrap_or_else(|error| {
                 Err(Error::new(Code::InternalError, "The task that writes the status file is gone").caused_by(&error))
@@ -155,7 +157,7 @@ impl StatusWriter {
 impl Drop for StatusWriter {
     fn drop(&mut self) {
         self.file.shared.lock().abandoned = true;
-        self.file.shared.changed.notify_one();
+        self.file.shared.end();
     }
 }
 
@@ -181,9 +183,9 @@ impl StatusFile {
 }
 
 impl Shared {
-    fn is_ending(&self) -> bool {
-        let pending = self.lock();
-        pending.finishing || pending.abandoned
+    fn end(&self) {
+        self.over.notify_one();
+        self.changed.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -256,17 +258,9 @@ async fn keep_up_to_date(
     }
 }
 
-/// Waits, unless the end has come.
+/// Waits, unless the end has come. What changes meanwhile is announced when it is over.
 async fn rest(pause: Duration, shared: &Shared) {
-    let ended = async {
-        while !shared.is_ending() {
-            shared.changed.notified().await;
-        }
-    };
-    if tokio::time::timeout(pause, ended).await.is_err() {
-        // The wait may have swallowed the word of a change, which the next look must not miss.
-        shared.changed.notify_one();
-    }
+    drop(tokio::time::timeout(pause, shared.over.notified()).await);
 }
 
 /// Serializes and writes away from the threads that serve the loop.
