@@ -22,7 +22,7 @@ pub(crate) use controllers::Process;
 pub(crate) use hierarchy::Hierarchy;
 pub(crate) use limits::{enforce, needed, unlimited};
 pub(crate) use run::RunCgroup;
-pub(crate) use used::Pressure;
+pub(crate) use used::{Counters, Pressure};
 
 use super::host::CgroupChoice;
 use super::state_folder::Presence;
@@ -170,6 +170,11 @@ impl Base {
     /// Why a controller cannot be used; `None` when it can.
     pub(crate) fn missing(&self, controller: Controller) -> Option<&str> {
         self.controllers.missing(controller)
+    }
+
+    /// Whether the kernel may hold a run to anything: not one of ours that no controller is beside or above.
+    pub(crate) fn may_limit(&self, run: &RunCgroup) -> bool {
+        !run.limits.is_empty() || self.controllers.track() || !run.path.starts_with(&self.path)
     }
 
     /// Makes the cgroup of a run, and those beside it that it needs to have these controllers. One of those that cannot be

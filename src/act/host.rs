@@ -272,7 +272,8 @@ impl Host {
                 self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
                 self.shared.output.runs(&record.key, record.run, identity.pid);
                 // A launcher that has died may have recorded a limit and not set it; and what is in force is to be told.
-                let limit = limit::is_due(&record, tree).then(|| record.supervision.resources.clone());
+                let limit = limit::is_due(&record, tree, self.shared.surroundings.cgroups.as_ref())
+                    .then(|| record.supervision.resources.clone());
                 self.spawn(&record.key, record.run, look_after(run, watched, Orders { limit, ..Orders::default() }));
                 RestoredRun::Alive(record)
             }
@@ -293,7 +294,7 @@ impl Host {
             Effect::Prepare(request) => {
                 let run = self.run(&request.key, request.run);
                 let key = request.key.clone();
-                self.spawn(&key, request.run, start::begin(run, request));
+                self.spawn(&key, request.run, start::whole(run, request));
             }
             Effect::Commit(record) => self.tell(record.run, |orders| orders.commit = Some(record)),
             Effect::Discard { run, .. } => self.tell(run, |orders| orders.discard = true),
@@ -386,9 +387,11 @@ impl Host {
         let shared = Arc::clone(&self.shared);
         // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
         let span = tracing::error_span!("run", %key, %run);
+        // On the heap, or the block below would hold it twice: as what it captures, and as what it awaits.
+        let task = Box::pin(task.instrument(span));
         // Its handle is not needed: the tracker knows when it is done.
         drop(self.shared.tasks.spawn(async move {
-            task.instrument(span).await;
+            task.await;
             shared.close_mailbox(run);
         }));
     }

@@ -119,24 +119,31 @@ impl Remains {
 }
 
 /// Looks after a process until it has ended, nothing of its tree lives and its record is removed.
+///
+/// What is seldom done is boxed: the future of each process that runs is kept for as long as it does.
 pub(crate) async fn look_after(run: Run, watched: Watched, first: Orders) {
     let mut killing = Killing::default();
-    let mut dropped = obey(&run, Some(&watched), first, &mut killing).await;
+    let mut dropped = Box::pin(obey(&run, Some(&watched), first, &mut killing)).await;
     loop {
         tokio::select! {
             // Cancel-safe: an end stays readable.
             () = watched.ended() => break,
             // Cancel-safe: see there.
-            orders = run.mailbox.take() => dropped |= obey(&run, Some(&watched), orders, &mut killing).await,
+            orders = run.mailbox.take() => dropped |= Box::pin(obey(&run, Some(&watched), orders, &mut killing)).await,
             // Cancel-safe: a sleep.
             () = killing.pause() => {
                 watched.signal(Signal::KILL);
-                killing.again(&run, &watched.identity, &watched.tree).await;
+                Box::pin(killing.again(&run, &watched.identity, &watched.tree)).await;
             }
             // Cancel-safe: a token.
             () = run.shared.leave.cancelled() => return,
         }
     }
+    Box::pin(see_out(run, watched, killing, dropped)).await;
+}
+
+/// Tells of the end of a process, and sees what is left of its tree through to its own.
+async fn see_out(run: Run, watched: Watched, killing: Killing, dropped: bool) {
     let exit = watched.exit().await;
     // From memory, like what lives of the tree.
     let oom = watched.tree.oom();
@@ -316,5 +323,19 @@ const fn to_signal(signal: StopSignal) -> Signal {
         StopSignal::Usr2 => Signal::USR2,
         StopSignal::Winch => Signal::WINCH,
         StopSignal::Kill => Signal::KILL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_process_that_runs_is_small() {
+        const fn size<F>(_: fn(Run, Watched, Orders) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(look_after);
+        assert!(size <= 1_536, "{size} bytes for each process");
     }
 }

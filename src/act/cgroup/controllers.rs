@@ -64,6 +64,11 @@ impl Controllers {
         needed.iter().filter_map(|controller| self.v1.get(controller)).map(PathBuf::as_path).collect()
     }
 
+    /// Whether any is that of the hierarchy that trees are tracked in.
+    pub(super) fn track(&self) -> bool {
+        !self.tracking.is_empty()
+    }
+
     /// Why a controller cannot be used; `None` when it can.
     pub(super) fn missing(&self, controller: Controller) -> Option<&str> {
         self.missing.get(&controller).map(String::as_str)

@@ -1,16 +1,19 @@
 //! Limiting a run that lives, and telling what is in force.
 
 use super::Run;
-use crate::act::cgroup::{self, RunCgroup};
+use crate::act::cgroup::{self, Base, RunCgroup};
 use crate::act::tree::Tree;
 use crate::model::{LimitsEffective, Resources, RunRecord};
 use crate::observed::Event;
 use std::sync::Arc;
 
-/// Whether there is anything to set or to tell about the limits of a run that was adopted.
-pub(crate) fn is_due(record: &RunRecord, tree: &Tree) -> bool {
+/// Whether there is anything to set or to tell about the limits of a run that was adopted. What nothing can limit is not
+/// looked at: there may be a thousand.
+pub(crate) fn is_due(record: &RunRecord, tree: &Tree, base: Option<&Base>) -> bool {
     let wanted = &record.supervision.resources;
-    let held = |cgroup: &RunCgroup| cgroup.held(wanted) != Resources::default();
+    let held = |cgroup: &RunCgroup| {
+        base.is_none_or(|base| base.may_limit(cgroup)) && cgroup.held(wanted) != Resources::default()
+    };
     *wanted != Resources::default() || matches!(tree, Tree::Cgroup(cgroup) if held(cgroup))
 }
 

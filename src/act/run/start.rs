@@ -32,28 +32,42 @@ struct Held {
     limits: LimitsEffective,
 }
 
+/// What of a run is left to do once it has begun.
+type Begun = Option<(Run, Watched, Orders)>;
+
 /// The whole of a run that begins.
-pub(crate) async fn begin(run: Run, request: PrepareRequest) {
+pub(crate) async fn whole(run: Run, request: PrepareRequest) {
+    // Apart, so that the task of a process that runs for months does not keep the room that its start needed.
+    let begun = Box::pin(begin(run, request)).await;
+    if let Some((run, watched, orders)) = begun {
+        look_after(run, watched, orders).await;
+    }
+}
+
+/// Begins a run; nothing is left of one that could not begin.
+async fn begin(run: Run, request: PrepareRequest) -> Begun {
     let (instance, unenforced) = (Arc::clone(&request.instance), request.unenforced);
     match make(&run, request).await {
         Ok(held) => {
             // It could not join what was made for it.
             if let Some(error) = held.limits.refusal(&instance, unenforced) {
                 end(&run, held).await;
-                return fail(&run, error, Fault::Instance).await;
+                fail(&run, error, Fault::Instance).await;
+                return None;
             }
             if !held.limits.is_empty() {
                 limit::tell(&run, held.limits.clone()).await;
             }
             let process = held.watched.identity.clone();
             run.shared.report(Event::Prepared { key: run.key.clone(), run: run.id, process }).await;
-            hold(run, held).await;
+            return hold(run, held).await;
         }
         Err(Refusal::PortTaken { port, holder }) => {
             run.shared.report(Event::PortTaken { key: run.key.clone(), run: run.id, port, holder }).await;
         }
         Err(Refusal::Failed(error, fault)) => fail(&run, error, fault).await,
     }
+    None
 }
 
 async fn fail(run: &Run, error: Error, fault: Fault) {
@@ -124,17 +138,16 @@ fn watch(
 }
 
 /// Holds a child until it is said what becomes of it.
-async fn hold(run: Run, held: Held) {
+async fn hold(run: Run, held: Held) -> Begun {
     tokio::select! {
         // Cancel-safe: see there.
         orders = run.mailbox.take() => {
             if let Orders { commit: Some(record), discard: false, kill: false, drop: false, limit, save, signals, sent } = orders {
                 let rest = Orders { limit, save, signals, sent, ..Orders::default() };
-                commit(run, held, record, rest).await;
-            } else {
-                end(&run, held).await;
-                fail(&run, let_go(&run), Fault::Instance).await;
+                return commit(run, held, record, rest).await;
             }
+            end(&run, held).await;
+            fail(&run, let_go(&run), Fault::Instance).await;
         },
         // Cancel-safe: an end stays readable.
         () = held.watched.ended() => {
@@ -144,14 +157,16 @@ async fn hold(run: Run, held: Held) {
         // Cancel-safe: a token.
         () = run.shared.leave.cancelled() => end(&run, held).await,
     }
+    None
 }
 
 /// Writes the record, and only then releases the child.
-async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
+async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) -> Begun {
     let records = Arc::clone(&run.shared.records);
     if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
         end(&run, held).await;
-        return fail(&run, error, Fault::Launcher).await;
+        fail(&run, error, Fault::Launcher).await;
+        return None;
     }
     let Held { watched, release, outcome, paths, limits: _ } = held;
     let released = rustix::io::retry_on_intr(|| rustix::io::write(&release, &[1]));
@@ -161,7 +176,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
             // Dropped only when everything is.
             failure = exec_failure(&run, &watched, outcome) => failure.map(|failure| (paths.error(&run.key, failure), failure.fault())),
             // Cancel-safe: a token. The record is written, so that the next launcher finds what becomes of it.
-            () = run.shared.leave.cancelled() => return,
+            () = run.shared.leave.cancelled() => return None,
         },
         Err(_) => Some((ended_early(&run), Fault::Instance)),
     };
@@ -171,13 +186,14 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) {
             run.shared.meters.begin(&run.key, run.id, identity, tree, Beginning::Started);
             run.shared.output.runs(&run.key, run.id, identity.pid);
             run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
-            look_after(run, watched, rest).await;
+            Some((run, watched, rest))
         }
         Some((error, fault)) => {
             let cgroup = bury(&run, watched).await;
             // Nothing was executed, so that nothing of it has to be remembered first.
             remove_traces(&run, cgroup).await;
             fail(&run, error, fault).await;
+            None
         }
     }
 }

@@ -184,6 +184,8 @@ impl FileState {
             }
         }
         fresh.extend(former);
+        // Most files declare one instance, and a vector that grows makes room for four.
+        fresh.shrink_to_fit();
         self.entries = fresh;
         self.refused = refused;
         self.problem = None;
