@@ -15,6 +15,7 @@ mod cgroup;
 mod executable;
 mod exit;
 pub(crate) mod identity;
+mod kernel_file;
 mod known;
 mod mailbox;
 mod orphans;

@@ -1,12 +1,8 @@
 //! What `/proc` says about processes.
 
+use super::kernel_file;
 use crate::model::ProcessIdentity;
-use std::fs::File;
-use std::io::{self, Read as _};
-
-/// The longest `/proc/PID/stat`: 52 numbers of up to 20 digits, and a name of up to 64 bytes. The kernel gives it whole in
-/// one read.
-const STAT_LIMIT: usize = 2048;
+use std::io;
 
 /// What is read of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +28,8 @@ pub(crate) struct ProcessStat {
 impl ProcessStat {
     /// Reads about one process. `NotFound` when there is none of this pid.
     pub(crate) fn read(pid: i32) -> io::Result<Self> {
-        let mut text = [0; STAT_LIMIT];
-        let read =
-            File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut text)).map_err(|error| {
-                // A process that goes while it is being read.
-                if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
-            })?;
-        Self::parse(&text[..read]).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not in the known form")))
+        let text = stat_text(pid)?;
+        Self::parse(&text).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not in the known form")))
     }
 
     /// Reads the text of the file. The name of the program, which is in parentheses, can contain anything.
@@ -70,6 +61,13 @@ impl ProcessStat {
     }
 }
 
+/// What is in `/proc/PID/stat`, of which the name may be anything. `NotFound` when there is no process of this pid.
+fn stat_text(pid: i32) -> io::Result<Vec<u8>> {
+    kernel_file::bytes(format!("/proc/{pid}/stat"))
+        // A process that goes while it is being read.
+        .map_err(|error| if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error })
+}
+
 /// The number of the first field after the name.
 const FIRST_FIELD: usize = 3;
 
@@ -92,7 +90,7 @@ impl ProcessUse {
     /// Reads about a process; `None` when it has gone, also when its pid is another's by now. A zombie still tells its
     /// CPU time.
     pub(crate) fn read(identity: &ProcessIdentity) -> Option<Self> {
-        let text = std::fs::read(format!("/proc/{}/stat", identity.pid)).ok()?;
+        let text = stat_text(identity.pid).ok()?;
         Self::parse(&text).filter(|(start_time, _)| *start_time == identity.start_time).map(|(_, used)| used)
     }
 

@@ -3,7 +3,7 @@
 //! A reading counts what was used since the one before. The first of a process that was adopted counts nothing, since
 //! what it used before is not this launcher's to tell.
 
-use super::cgroup::{Pressure, RunCgroup};
+use super::cgroup::{Counters, Pressure, RunCgroup};
 use super::identity::ProcessUse;
 use super::tree::Tree;
 use crate::metrics::{Counted, Metrics};
@@ -19,8 +19,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// read in every interval; of more, each has its turn.
 const AT_ONCE: usize = 500;
 
-/// Every how many of its readings a run is asked what it waited for: that costs as much again, and is asked in minutes.
-const PRESSURE_EVERY: u32 = 6;
+/// Every how many of its readings a run is asked what it waited for, and where its files are: that costs as much again, and
+/// changes in minutes.
+const CLOSER_EVERY: u32 = 6;
 
 /// What the processes of a run use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,31 +33,27 @@ struct Reading {
 /// Reads what a run uses: of its whole tree where its cgroup tells, else of its main process. A v2 cgroup tells CPU time
 /// without any controller, and memory with the memory controller.
 fn read(meter: &Meter) -> Option<Reading> {
-    let Meter { identity, cgroup, counted, .. } = meter;
+    let Meter { identity, cgroup, counted, counters, .. } = meter;
     let before = counted.unwrap_or_default();
-    let cpu = cgroup.as_ref().and_then(RunCgroup::cpu);
-    let memory = cgroup.as_ref().and_then(RunCgroup::memory);
-    let waited = |cpu| waited(cpu, meter, before);
-    if let (Some(cpu), Some(memory)) = (cpu, memory) {
-        return Some(Reading { counted: waited(cpu), memory });
-    }
-    let main = ProcessUse::read(identity);
+    let (cpu, throttled) = cgroup.as_ref().map_or((None, None), |cgroup| cgroup.cpu(counters));
+    let memory = counters.memory();
+    let main = if cpu.is_some() && memory.is_some() { None } else { ProcessUse::read(identity) };
     let cpu = cpu.or_else(|| {
         let main = main?;
         Some(Duration::from_millis(main.cpu_ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1)))
     })?;
     // What has ended holds nothing.
     let pages = main.map_or(0, |main| main.resident_pages);
-    Some(Reading { counted: waited(cpu), memory: memory.unwrap_or_else(|| pages.saturating_mul(page_size() as u64)) })
+    let memory = memory.unwrap_or_else(|| pages.saturating_mul(page_size() as u64));
+    Some(Reading { counted: waited(cpu, throttled, meter, before), memory })
 }
 
 /// What has been counted of a run that has used this much CPU time; what is not asked now is as it was.
-fn waited(cpu: Duration, meter: &Meter, before: Counted) -> Counted {
-    let cgroup = meter.cgroup.as_ref();
-    let asked = cgroup.filter(|_| meter.ended || meter.readings.is_multiple_of(PRESSURE_EVERY));
+fn waited(cpu: Duration, throttled: Option<Duration>, meter: &Meter, before: Counted) -> Counted {
+    let asked = meter.cgroup.as_ref().filter(|_| meter.ended || meter.looks_closer());
     Counted {
         cpu,
-        throttled: cgroup.and_then(RunCgroup::throttled).unwrap_or(before.throttled),
+        throttled: throttled.unwrap_or(before.throttled),
         cpu_pressure: asked.and_then(|cgroup| cgroup.pressure(Pressure::Cpu)).unwrap_or(before.cpu_pressure),
         memory_pressure: asked.and_then(|cgroup| cgroup.pressure(Pressure::Memory)).unwrap_or(before.memory_pressure),
     }
@@ -92,12 +89,20 @@ struct Meter {
     cgroup: Option<RunCgroup>,
     /// What was counted at the last reading; `None` before the first of one that was adopted.
     counted: Option<Counted>,
+    /// Where it is read.
+    counters: Counters,
     /// How often it has been read.
     readings: u32,
     /// Whether the cgroup tells CPU time, so that a last reading can wait until it is about to be removed.
     cgroup_tells: bool,
     /// Whether its main process has ended. Another run of the key may have begun by the time its tree is gone.
     ended: bool,
+}
+
+impl Meter {
+    fn looks_closer(&self) -> bool {
+        self.readings.is_multiple_of(CLOSER_EVERY)
+    }
 }
 
 impl Meters {
@@ -122,6 +127,7 @@ impl Meters {
             identity: identity.clone(),
             cgroup,
             counted,
+            counters: Counters::default(),
             readings: 0,
             cgroup_tells,
             ended: false,
@@ -142,12 +148,18 @@ impl Meters {
             living
         };
         let mut broken = Vec::new();
-        for (run, meter) in few {
+        for (run, mut meter) in few {
             // Without the lock, since this is what takes time.
+            if let Some(cgroup) = meter.cgroup.as_ref().filter(|_| meter.looks_closer()) {
+                meter.counters = cgroup.counters();
+                if let Some(kept) = self.lock().each.get_mut(&run) {
+                    kept.counters.clone_from(&meter.counters);
+                }
+            }
             if let Some(reading) = read(&meter) {
                 self.note(run, reading);
             }
-            if meter.cgroup.as_ref().is_some_and(RunCgroup::is_broken) {
+            if meter.counters.is_broken() {
                 broken.push(run);
             }
         }
@@ -172,8 +184,11 @@ impl Meters {
     /// Nothing of a run lives, and its cgroup is about to be removed.
     pub(crate) fn end(&self, run: RunId) {
         let Some(meter) = self.lock().each.get(&run).cloned() else { return };
-        if let Some(cpu) = meter.cgroup.as_ref().and_then(RunCgroup::cpu) {
-            let counted = waited(cpu, &Meter { ended: true, ..meter.clone() }, meter.counted.unwrap_or_default());
+        if let Some(cgroup) = &meter.cgroup
+            && let (Some(cpu), throttled) = cgroup.cpu(&cgroup.counters())
+        {
+            let before = meter.counted.unwrap_or_default();
+            let counted = waited(cpu, throttled, &Meter { ended: true, ..meter.clone() }, before);
             self.note(run, Reading { counted, memory: 0 });
         }
         self.lock().each.remove(&run);

@@ -4,6 +4,7 @@
 //! another launcher has started is read in the same way.
 
 use super::{Base, RunCgroup};
+use crate::act::kernel_file;
 use crate::model::limits::{Controller, Limit, LimitsEffective};
 use crate::model::{OomKill, Resources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,38 +66,7 @@ impl RunCgroup {
 
     /// Whether the kernel has killed something of it for want of memory.
     pub(crate) fn oom(&self) -> Option<OomKill> {
-        match self.files(Controller::Memory)? {
-            Files::V2(folder) => {
-                let events = std::fs::read_to_string(folder.join("memory.events")).ok()?;
-                let kills = counted(&events, "oom_kill").filter(|kills| *kills > 0)?;
-                // Without one of these the memory was that of its namespace, or of the machine.
-                let own = counted(&events, "oom").is_some_and(|times| times > 0);
-                let limit = number(&folder, "memory.max").filter(|_| own);
-                Some(OomKill { kills, limit, peak: number(&folder, "memory.peak") })
-            }
-            Files::V1(folder) => {
-                let control = std::fs::read_to_string(folder.join("memory.oom_control")).ok()?;
-                let kills = counted(&control, "oom_kill").filter(|kills| *kills > 0)?;
-                let peak = number(&folder, "memory.max_usage_in_bytes");
-                let limit = number(&folder, "memory.limit_in_bytes");
-                // It is charged in batches, so that the peak can be a little less.
-                let own = |limit: &u64| peak.is_none_or(|peak| peak >= limit - limit / 50);
-                Some(OomKill { kills, limit: limit.filter(own), peak })
-            }
-        }
-    }
-
-    /// Whether the kernel has killed a part of it for want of memory and left the rest, as v1 does.
-    pub(crate) fn is_broken(&self) -> bool {
-        matches!(self.files(Controller::Memory), Some(Files::V1(_))) && self.oom().is_some()
-    }
-
-    /// The memory that it has, in bytes, where the kernel counts it.
-    pub(crate) fn memory(&self) -> Option<u64> {
-        match self.files(Controller::Memory)? {
-            Files::V2(folder) => number(&folder, "memory.current"),
-            Files::V1(folder) => number(&folder, "memory.usage_in_bytes"),
-        }
+        self.files(Controller::Memory)?.oom()
     }
 
     /// What has the files of a controller: the cgroup that the tree is tracked by, or one of those beside it.
@@ -151,6 +121,29 @@ pub(crate) fn needed(wanted: &Resources) -> BTreeSet<Controller> {
 }
 
 impl Files {
+    /// The processes that the kernel has killed for want of memory.
+    pub(super) fn oom(&self) -> Option<OomKill> {
+        match self {
+            Self::V2(folder) => {
+                let events = kernel_file::text(folder.join("memory.events")).ok()?;
+                let kills = counted(&events, "oom_kill").filter(|kills| *kills > 0)?;
+                // Without one of these the memory was that of its namespace, or of the machine.
+                let own = counted(&events, "oom").is_some_and(|times| times > 0);
+                let limit = number(folder, "memory.max").filter(|_| own);
+                Some(OomKill { kills, limit, peak: number(folder, "memory.peak") })
+            }
+            Self::V1(folder) => {
+                let control = kernel_file::text(folder.join("memory.oom_control")).ok()?;
+                let kills = counted(&control, "oom_kill").filter(|kills| *kills > 0)?;
+                let peak = number(folder, "memory.max_usage_in_bytes");
+                let limit = number(folder, "memory.limit_in_bytes");
+                // It is charged in batches, so that the peak can be a little less.
+                let own = |limit: &u64| peak.is_none_or(|peak| peak >= limit - limit / 50);
+                Some(OomKill { kills, limit: limit.filter(own), peak })
+            }
+        }
+    }
+
     fn write(&self, limit: Limit, value: Option<u64>) -> io::Result<()> {
         match (self, limit) {
             (Self::V2(folder), Limit::CpuLimit) => put(folder, "cpu.max", &v2_quota(value)),
@@ -271,8 +264,8 @@ pub(super) fn counted(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-fn number(folder: &Path, file: &str) -> Option<u64> {
-    std::fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
+pub(super) fn number(folder: &Path, file: &str) -> Option<u64> {
+    kernel_file::text(folder.join(file)).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What the cgroups of a run tell of its use and of what it had to wait for.
 
 use super::RunCgroup;
-use super::limits::{Files, counted};
+use super::limits::{Files, counted, number};
+use crate::act::kernel_file;
 use crate::model::limits::Controller;
 use std::time::Duration;
 
@@ -14,21 +15,34 @@ pub(crate) enum Pressure {
     Memory,
 }
 
+/// Which files there are that tell what a run uses. To find that out costs more than a reading, and it changes only where
+/// somebody gives a controller to a group that has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    cpu: Option<Files>,
+    memory: Option<Files>,
+}
+
 impl RunCgroup {
-    /// CPU time of all its processes, which a v2 cgroup counts without any controller.
-    pub(crate) fn cpu(&self) -> Option<Duration> {
-        self.counted_in_cpu_stat("usage_usec").map(Duration::from_micros)
+    /// The files that there are now.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters { cpu: self.files(Controller::Cpu), memory: self.files(Controller::Memory) }
     }
 
-    /// How long it was held back by its limit of CPU time.
-    pub(crate) fn throttled(&self) -> Option<Duration> {
-        match self.files(Controller::Cpu)? {
-            Files::V2(_) => self.counted_in_cpu_stat("throttled_usec").map(Duration::from_micros),
-            Files::V1(folder) => {
-                let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
-                counted(&text, "throttled_time").map(Duration::from_nanos)
+    /// CPU time of all its processes, which a v2 cgroup counts without any controller; and how long it was held back by
+    /// its limit of CPU time.
+    pub(crate) fn cpu(&self, counters: &Counters) -> (Option<Duration>, Option<Duration>) {
+        let stat = kernel_file::text(self.path.join("cpu.stat")).ok();
+        let micros = |name| stat.as_deref().and_then(|text| counted(text, name)).map(Duration::from_micros);
+        let throttled = match &counters.cpu {
+            Some(Files::V2(_)) => micros("throttled_usec"),
+            Some(Files::V1(folder)) => {
+                let text = kernel_file::text(folder.join("cpu.stat")).ok();
+                text.and_then(|text| counted(&text, "throttled_time")).map(Duration::from_nanos)
             }
-        }
+            None => None,
+        };
+        (micros("usage_usec"), throttled)
     }
 
     /// How long something of it waited, where the kernel measures that: v2 only, without any controller.
@@ -37,11 +51,22 @@ impl RunCgroup {
             Pressure::Cpu => "cpu.pressure",
             Pressure::Memory => "memory.pressure",
         };
-        waited(&std::fs::read_to_string(self.path.join(file)).ok()?)
+        waited(&kernel_file::text(self.path.join(file)).ok()?)
+    }
+}
+
+impl Counters {
+    /// The memory that it has, in bytes, where the kernel counts it.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        match self.memory.as_ref()? {
+            Files::V2(folder) => number(folder, "memory.current"),
+            Files::V1(folder) => number(folder, "memory.usage_in_bytes"),
+        }
     }
 
-    fn counted_in_cpu_stat(&self, name: &str) -> Option<u64> {
-        counted(&std::fs::read_to_string(self.path.join("cpu.stat")).ok()?, name)
+    /// Whether the kernel has killed a part of it for want of memory and left the rest, as v1 does.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.memory.as_ref().is_some_and(|files| matches!(files, Files::V1(_)) && files.oom().is_some())
     }
 }
 
@@ -72,7 +97,12 @@ mod tests {
             .expect("written");
         std::fs::write(v2.join("memory.pressure"), pressure).expect("written");
         let run = RunCgroup::found(v2.clone(), Hierarchy::V2, vec![v1.clone()]);
-        assert_eq!((run.cpu(), run.throttled()), (Some(Duration::from_secs(2)), None), "no controller tells");
+        let throttled = || run.cpu(&run.counters()).1;
+        assert_eq!(
+            (run.cpu(&run.counters()).0, throttled()),
+            (Some(Duration::from_secs(2)), None),
+            "no controller tells"
+        );
         assert_eq!(
             (run.pressure(Pressure::Memory), run.pressure(Pressure::Cpu)),
             (Some(Duration::from_millis(1_500)), None)
@@ -80,8 +110,8 @@ mod tests {
         std::fs::write(v1.join("cpu.shares"), "1024\n").expect("written");
         std::fs::write(v1.join("cpu.stat"), "nr_periods 4\nnr_throttled 3\nthrottled_time 500000000\n")
             .expect("written");
-        assert_eq!(run.throttled(), Some(Duration::from_millis(500)));
+        assert_eq!(throttled(), Some(Duration::from_millis(500)));
         std::fs::write(v2.join("cpu.max"), "max 100000\n").expect("written");
-        assert_eq!(run.throttled(), Some(Duration::from_millis(250)));
+        assert_eq!(throttled(), Some(Duration::from_millis(250)));
     }
 }

@@ -39,6 +39,29 @@ pub(super) struct Keeper {
     /// When something was last said, by what it is about.
     said: HashMap<&'static str, Duration>,
     next_sweep: Duration,
+    room: Room,
+}
+
+/// The free disk as it was when all logs were last looked at because of it, or more if it was more since, and when that was.
+#[derive(Debug, Default)]
+struct Room {
+    free: u64,
+    at: Duration,
+}
+
+impl Room {
+    /// Whether so much has gone that all logs are to be looked at: a log's size, and not just now.
+    fn is_going(&mut self, free: u64, now: Duration, size: u64) -> bool {
+        if free >= self.free {
+            self.free = free;
+            return false;
+        }
+        let going = self.free - free >= size && now >= self.at + QUIET;
+        if going {
+            *self = Self { free, at: now };
+        }
+        going
+    }
 }
 
 /// What the keeper wakes up for.
@@ -50,7 +73,7 @@ struct Turn {
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let next_sweep = clock::now().since_boot + FIRST_SWEEP;
-        Self { shared, ledger: Ledger::default(), said: HashMap::new(), next_sweep }
+        Self { shared, ledger: Ledger::default(), said: HashMap::new(), next_sweep, room: Room::default() }
     }
 
     pub(super) fn run(mut self) {
@@ -233,15 +256,19 @@ impl Keeper {
         Ok(freed)
     }
 
-    /// How much the free disk is short of; and whether there is room for archives.
-    fn lacking(&self, means: &Means) -> io::Result<u64> {
+    /// How much the free disk is short of; and whether there is room for archives. Where a log's size has gone from it, all
+    /// logs are looked at: it may be one that was silent.
+    fn lacking(&mut self, means: &Means) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.shared.folder)?;
+        let (free, now) = (disk.f_bavail.saturating_mul(disk.f_frsize), clock::now().since_boot);
+        if self.room.is_going(free, now, means.limits.max_size) {
+            lock(&self.shared.schedule).hurry(now);
+        }
         let Some(reserve) = means.limits.reserve else {
             self.shared.archiving.store(true, Ordering::Relaxed);
             return Ok(0);
         };
-        let disk = rustix::fs::statvfs(&self.shared.folder)?;
         let reserve = reserve.min(disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_SHARE);
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         self.shared.archiving.store(free >= reserve.saturating_add(means.limits.max_size), Ordering::Relaxed);
         Ok(reserve.saturating_sub(free))
     }
@@ -290,4 +317,21 @@ fn together(at: Duration) -> Duration {
 /// Whose ceiling a log counts against; those whose key is not known share one.
 fn namespace_of(log: &Log) -> String {
     log.key.as_ref().map_or_else(String::new, |key| key.namespace().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_logs_are_looked_at_once_a_logs_size_of_free_disk_has_gone() {
+        let at = Duration::from_secs;
+        let mut room = Room::default();
+        assert!(!room.is_going(100, at(10), 16), "nothing is known");
+        assert!(!room.is_going(90, at(20), 16), "a little");
+        assert!(room.is_going(84, at(30), 16), "little by little");
+        assert!(!room.is_going(60, at(31), 16), "just now");
+        assert!(room.is_going(60, at(32), 16));
+        assert!(!room.is_going(200, at(40), 16) && !room.is_going(190, at(50), 16), "more, and a little less");
+    }
 }

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// How soon a log is looked at again that has not grown.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
+/// And one that has not for [`SILENT_AFTER`]; all are looked at at once when free disk goes.
+const SILENT: Duration = Duration::from_secs(10);
+const SILENT_AFTER: Duration = Duration::from_secs(60);
 /// And one that has.
 const GROWING: Duration = Duration::from_secs(1);
 /// And one that grows as fast as a disk takes it.
@@ -84,6 +87,8 @@ pub(super) struct Log {
     written_at: u64,
     /// When it was last looked at, since the boot, and where it ended.
     seen: Option<(Duration, u64)>,
+    /// When it was last seen to have grown, since the boot.
+    grew: Duration,
 }
 
 impl Log {
@@ -104,6 +109,7 @@ impl Log {
             unwritten: Vec::new(),
             written_at: 0,
             seen: None,
+            grew: Duration::ZERO,
         };
         log.archives.make_contiguous().sort_by_key(|archive| archive.start);
         // What cannot be read of it is as if it were not known.
@@ -260,12 +266,15 @@ impl Log {
             self.write_down(time)?;
         }
         rotated?;
-        Ok(match self.seen.replace((now, self.end)) {
-            Some((before, end)) => {
-                pace(self.end.saturating_sub(end), now.saturating_sub(before), means.limits.max_size)
-            }
-            None => GROWING,
-        })
+        let Some((before, end)) = self.seen.replace((now, self.end)) else {
+            self.grew = now;
+            return Ok(GROWING);
+        };
+        if self.end > end {
+            self.grew = now;
+            return Ok(pace(self.end - end, now.saturating_sub(before), means.limits.max_size));
+        }
+        Ok(if now.saturating_sub(self.grew) < SILENT_AFTER { QUIET } else { SILENT })
     }
 
     fn rotate(&mut self, time: u64, means: &Means) -> io::Result<()> {
@@ -452,9 +461,6 @@ impl Log {
 
 /// How soon a log is looked at again that has grown so much within some time.
 fn pace(grown: u64, within: Duration, max_size: u64) -> Duration {
-    if grown == 0 {
-        return QUIET;
-    }
     let share = u32::try_from((max_size / LOOKS).saturating_mul(1_000) / grown).unwrap_or(u32::MAX);
     (within.saturating_mul(share) / 1_000).clamp(FASTEST, GROWING)
 }

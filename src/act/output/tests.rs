@@ -112,6 +112,28 @@ fn no_line_is_lost_while_a_log_is_rotated() {
 }
 
 #[test]
+fn a_silent_log_is_looked_at_less_until_it_grows_or_all_are_looked_at() {
+    use super::log::{Log, Means};
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join(format!("{}.log", key().file_name()));
+    std::fs::write(&place, "a line\n").unwrap();
+    let means = Means { limits: small(1 << 20, 2), archiving: true, punching: true };
+    let mut log = Log::load(files::Place::new(folder.path(), &key().file_name()), Vec::new());
+    let mut look = |second: u64| log.look(Duration::from_secs(second), second * 1_000, &means).unwrap().as_secs();
+    assert_eq!([100, 101, 103, 159, 160, 170].map(&mut look), [1, 2, 2, 2, 10, 10]);
+    std::fs::write(&place, "a line\nand another\n").unwrap();
+    assert_eq!([180, 181, 239, 240].map(&mut look), [1, 2, 2, 10]);
+
+    let mut schedule = Schedule::default();
+    schedule.put("a", Duration::from_secs(10));
+    schedule.put("b", Duration::from_secs(20));
+    schedule.hurry(Duration::from_secs(1));
+    let mut take = || schedule.take(Duration::from_secs(1));
+    assert_eq!([take(), take(), take()], [Some("a".to_owned()), Some("b".to_owned()), None]);
+    assert!(schedule.at.is_empty());
+}
+
+#[test]
 fn a_log_holds_no_more_than_its_size_and_its_archives() {
     use std::os::unix::fs::MetadataExt as _;
     let (folder, output, mut process) = running(small(64 << 10, 2));
