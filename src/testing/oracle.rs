@@ -35,6 +35,8 @@ pub(super) struct Oracle {
     pub(super) starts: BTreeMap<Key, u32>,
     /// The runs whose failure has been counted.
     failed: BTreeSet<RunId>,
+    /// The runs that were executed.
+    executed: BTreeSet<RunId>,
     /// The shortest grace period each stop had a right to.
     pub(super) grace: BTreeMap<RunId, Duration>,
     /// The shorter grace periods that somebody asked for, and when.

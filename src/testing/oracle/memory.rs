@@ -37,6 +37,9 @@ impl World {
         if failures > 0 && (failures > 1 || !after.ended.is_some_and(|run| self.oracle.failed.insert(run))) {
             self.oracle.report("S10", format!("{key} has {} failures in a row, one counted twice", after.streak));
         }
+        if failures > 0 && !after.ended.is_some_and(|run| self.oracle.executed.contains(&run)) {
+            self.oracle.report("S10", format!("{key} has a failure counted of a run that was only held"));
+        }
         let Some(run) = after.ended.filter(|run| Some(*run) != ended) else { return };
         let Some(fall) = self.oracle.fell.get_mut(key).filter(|fall| fall.run == run) else { return };
         (fall.remembered, fall.counted) = (true, failures > 0);

@@ -38,8 +38,9 @@ impl World {
         if !wanted {
             found.push(("need", format!("{key} was started and is not declared like that")));
         }
-        let ports = record.ports;
+        let (run, ports) = (process.run, record.ports);
         found.extend(self.untimely(key));
+        self.oracle.executed.insert(run);
         self.oracle.ports.insert(key.clone(), ports);
         self.oracle.moved.remove(key);
         self.oracle.hurried.remove(key);

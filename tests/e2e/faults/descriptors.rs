@@ -2,13 +2,10 @@
 
 use super::healthy;
 use crate::world::api::{Client, refused, tenant};
-use crate::world::wait::pause;
-use crate::world::{Daemon, World, alive, holds_for, signal, wait_for};
+use crate::world::{World, alive, holds_for, signal, wait_for};
 use pattern_launcher::api::proto::ProcessState;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::fs;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 use tonic::Code;
 
@@ -30,37 +27,6 @@ fn unlimited(pid: i32) -> bool {
         eprintln!("not all is tested: the limit of another process cannot be raised here: {errno}");
     }
     raised.is_ok()
-}
-
-/// The descriptors that a process has open, and which of them may be for nothing but to be given up.
-fn descriptors(pid: i32) -> (Vec<u64>, Vec<u64>) {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let mut open: Vec<u64> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    open.sort_unstable();
-    let is_spare = |number: &&u64| {
-        **number >= NOTHING_MORE
-            && fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|file| file == Path::new("/dev/null"))
-    };
-    let spare = open.iter().filter(is_spare).copied().collect();
-    (open, spare)
-}
-
-/// Takes up every descriptor below `below` by connections that say nothing, and keeps them.
-fn take_up(daemon: &Daemon, socket: &Path, below: u64) -> Vec<UnixStream> {
-    let free = || {
-        // What is open for a moment, for a probe or a look, is free the next time.
-        let looks = (0..20).map(|_| {
-            pause(Duration::from_millis(5));
-            below - descriptors(daemon.pid()).0.iter().filter(|number| **number < below).count() as u64
-        });
-        looks.max().unwrap()
-    };
-    let mut held = Vec::new();
-    while free() > 0 {
-        assert!(held.len() < 64, "they are not accepted");
-        held.push(UnixStream::connect(socket).unwrap());
-    }
-    held
 }
 
 #[test]
@@ -113,26 +79,6 @@ fn a_launcher_without_descriptors_ends_nothing_says_so_and_goes_on_when_it_has_s
         assert_eq!((key.error_count, key.restart_count, key.circuit_open), (failures, failures, false), "{key:?}");
     }
     assert!(client.launch(tenant("sleeper", "d")).unwrap().created);
-}
-
-#[test]
-fn whoever_asks_for_health_is_answered_by_a_launcher_without_descriptors() {
-    let world = World::new();
-    let daemon = world.start();
-    let (_, spare) = descriptors(daemon.pid());
-    assert!(spare.len() >= 2, "one for each listener: {spare:?}");
-    // That of the TCP listener may be any of them.
-    let below = spare.last().unwrap() + 1;
-    limit(daemon.pid(), Some(below));
-    let held = take_up(&daemon, &world.state().join("api.sock"), below);
-    for _ in 0..3 {
-        wait_for("/health says what is lacking", || {
-            daemon.get("/health").filter(|(code, body)| *code == 503 && body.contains(LACKING)).map(drop)
-        });
-    }
-    limit(daemon.pid(), None);
-    drop(held);
-    healthy(&daemon);
 }
 
 #[test]

@@ -5,11 +5,12 @@ mod launches;
 
 use super::*;
 use crate::error::Code;
-use crate::model::{BootId, Circuit, DesiredState, ExitReason, OomKill, ProcessState, RestartPolicy};
+use crate::model::{BootId, Circuit, DesiredState, ExitReason, OomKill, ProcessState, RestartPolicy, RunRecord};
 use crate::observed::{DesiredChange, Event, Fault, Restored, RestoredRun};
 use crate::plan::Note;
 use crate::testing::samples::instance;
-use bench::{Bench, crash_until_open, engine, suspend};
+use bench::{Bench, crash_until_open, engine, launched, suspend};
+use std::sync::Arc;
 
 /// What it is called, how it comes about, the code that follows and words of the error.
 type Setting<'a> = (&'a str, &'a dyn Fn(&mut Bench), Code, &'a [&'a str]);
@@ -126,13 +127,73 @@ fn a_restart_survives_the_launcher() {
     bench.declare(&declared);
     let run = bench.runs(&key);
     bench.ask(&key, Ask::Restart).unwrap();
-    let (memory, record) = (bench.memory(&key), bench.record(&key));
+    let saved = |effect: &Effect| if let Effect::SaveRun(record) = effect { Some((**record).clone()) } else { None };
+    let record = bench.effects.iter().rev().find_map(saved).unwrap();
     assert!(record.stop.is_some_and(|stop| stop.signalled));
-    bench.taken_over(vec![memory], Some(record));
-    assert_eq!(bench.status(&key).state, ProcessState::Terminating);
+    bench.taken_over(vec![bench.memory(&key)], Some(record));
+    assert_eq!((bench.status(&key).state, bench.signals()), (ProcessState::Terminating, 0), "it has been asked");
     bench.exits(&key, run, ExitReason::Signal(15));
     bench.runs(&key);
     assert_eq!((bench.status(&key).error_count, bench.status(&key).restart_count), (0, 1));
+}
+
+#[test]
+fn of_two_records_of_a_key_the_one_that_lives_is_taken_over_and_what_is_over_is_dropped() {
+    let mut bench = Bench::new();
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    bench.declare(&declared);
+    bench.runs(&key);
+    let (memory, record) = (bench.memory(&key), bench.record(&key));
+    // The record of a run that is over can outlive the launcher that had begun the next.
+    let [before, rebooted] = [1, 2].map(|run| RunRecord { run: RunId::from_random(run), ..record.clone() });
+    let over = RestoredRun::Ended { record: before.clone(), exit: ExitReason::Code(1), oom: None, tree_gone: true };
+    let runs = vec![over, RestoredRun::Rebooted(rebooted.clone()), RestoredRun::Alive(record.clone())];
+    bench.engine = engine();
+    bench.engine.restore(Restored { memories: vec![memory], runs }, bench.now, &mut bench.dice);
+    bench.change(DesiredChange { attempted: true, complete: true, ..DesiredChange::default() });
+    let dropped: Vec<RunId> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| if let Effect::DropRun { run, .. } = effect { Some(*run) } else { None })
+        .collect();
+    assert_eq!(dropped.len(), 2);
+    assert!(dropped.contains(&before.run) && dropped.contains(&rebooted.run), "{dropped:?}");
+    assert_eq!((bench.status(&key).run_id, bench.status(&key).error_count), (Some(record.run), 0));
+}
+
+#[test]
+fn a_held_child_is_let_go_of_when_what_is_declared_has_changed_or_gone_meanwhile() {
+    let declared = instance("p", "t", 1, 1);
+    let key = declared.key.clone();
+    let changed = DesiredChange { declared: vec![Arc::new(instance("p", "t", 1, 2))], ..DesiredChange::default() };
+    let withdrawn = DesiredChange { withdrawn: vec![key.clone()], ..DesiredChange::default() };
+    for change in [DesiredChange::default(), changed, withdrawn] {
+        let expected = change.declared.is_empty() && change.withdrawn.is_empty();
+        let mut bench = Bench::new();
+        bench.declare(&declared);
+        let run = bench.prepared().unwrap();
+        bench.change(change);
+        bench.hold(&key, run);
+        let released = bench.effects.iter().any(|effect| matches!(effect, Effect::Commit(_)));
+        let let_go = bench.effects.iter().any(|effect| matches!(effect, Effect::Discard { .. }));
+        assert_eq!((released, let_go), (expected, !expected), "{:?}", bench.effects);
+    }
+}
+
+#[test]
+fn a_start_that_fails_after_its_launch_was_ended_has_failed_at_nothing() {
+    let mut bench = Bench::new();
+    let declared = launched(None);
+    let key = declared.key.clone();
+    bench.launch(&declared);
+    let run = bench.prepared().unwrap();
+    bench.end(&key, None);
+    bench.launch(&declared);
+    let error = Error::new(Code::ExecutableNotFound, "it cannot be executed");
+    bench.event(Event::StartFailed { key: key.clone(), run, error, fault: Fault::Instance });
+    assert_eq!(bench.status(&key).error_count, 0);
+    bench.runs(&key);
 }
 
 #[test]
