@@ -3,8 +3,8 @@
 //! Without cgroups every exit and every kill needs one. When a thousand runs end together they must not read a
 //! thousand lists of thousands of processes.
 
-use super::identity::{ProcessStat, all_processes, environment_value};
-use std::collections::HashMap;
+use super::identity::{ProcessStat, all_pids, environment_value};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +13,16 @@ use tokio::sync::Mutex;
 /// The pid of the kernel's own threads' parent: they have no environment.
 const KTHREADD: i32 = 2;
 
+/// How often new processes are looked for within one list: only a machine that forks all the while has some each time.
+const LOOKS: usize = 64;
+
 /// Every process, and the run it says it belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     /// The processes in no order.
     pub(crate) processes: Vec<ProcessStat>,
+    /// Whether everything that lived at one moment is among them.
+    pub(crate) is_whole: bool,
     /// `RUN_ID` by pid, of those that have one and let it be read.
     marks: HashMap<i32, String>,
 }
@@ -25,13 +30,33 @@ pub(crate) struct Machine {
 impl Machine {
     /// Reads `/proc`: about 10 µs a process.
     pub(crate) fn read() -> io::Result<Self> {
-        let processes = all_processes()?;
-        let marks = processes
-            .iter()
-            .filter(|stat| stat.parent != KTHREADD && !stat.has_ended())
-            .filter_map(|stat| Some((stat.pid, environment_value(stat.pid, "RUN_ID")?)))
-            .collect();
-        Ok(Self { processes, marks })
+        Self::read_by(all_pids, |pid| {
+            let stat = ProcessStat::read(pid).ok()?;
+            let may_be_marked = stat.parent != KTHREADD && !stat.has_ended();
+            Some((stat, may_be_marked.then(|| environment_value(pid, "RUN_ID")).flatten()))
+        })
+    }
+
+    /// A process can end between being listed and being read, and what it has started meanwhile is not in that list. So
+    /// what has come since is looked for until nothing has: everything that lived when the last list was made was read.
+    fn read_by(
+        mut list: impl FnMut() -> io::Result<Vec<i32>>,
+        read: impl Fn(i32) -> Option<(ProcessStat, Option<String>)>,
+    ) -> io::Result<Self> {
+        let mut machine = Self::default();
+        let mut seen = HashSet::new();
+        for _ in 0..LOOKS {
+            let fresh: Vec<i32> = list()?.into_iter().filter(|pid| seen.insert(*pid)).collect();
+            if fresh.is_empty() {
+                machine.is_whole = true;
+                break;
+            }
+            for (stat, mark) in fresh.into_iter().filter_map(&read) {
+                machine.marks.extend(mark.map(|mark| (stat.pid, mark)));
+                machine.processes.push(stat);
+            }
+        }
+        Ok(machine)
     }
 
     /// Whether a process was started with this `RUN_ID`.
@@ -67,6 +92,31 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn process(pid: i32) -> (ProcessStat, Option<String>) {
+        let (session, start_time) = (pid, 1);
+        let stat =
+            ProcessStat { pid, state: b'S', parent: 1, group: pid, session, threads: 1, start_time, exit_status: 0 };
+        (stat, Some("run".to_owned()))
+    }
+
+    #[test]
+    fn what_ends_after_it_was_listed_does_not_hide_what_it_has_started() {
+        let mut lists = [vec![1, 10], vec![1, 11], vec![1, 12], vec![1, 12]].into_iter();
+        let gone = [10, 11];
+        let machine = Machine::read_by(
+            || Ok(lists.next().expect("nothing new was in the last")),
+            |pid| (!gone.contains(&pid)).then(|| process(pid)),
+        );
+        let machine = machine.expect("lists");
+        let pids: Vec<i32> = machine.processes.iter().map(|stat| stat.pid).collect();
+        assert_eq!((pids, machine.is_whole), (vec![1, 12], true));
+        assert!(machine.carries(12, "run"));
+
+        let mut next = 0..;
+        let forking = Machine::read_by(|| Ok(next.next().into_iter().collect()), |pid| Some(process(pid)));
+        assert!(!forking.expect("lists").is_whole, "a machine that never holds still");
+    }
 
     #[tokio::test]
     async fn those_who_ask_together_share_a_list_that_is_not_older_than_their_question() {

@@ -107,10 +107,13 @@ impl ProcessUse {
 
 /// Every process that can be seen. One that comes or goes meanwhile may or may not be among them.
 pub(crate) fn all_processes() -> io::Result<Vec<ProcessStat>> {
-    let pids = std::fs::read_dir("/proc")?
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
-    Ok(pids.filter_map(|pid| ProcessStat::read(pid).ok()).collect())
+    Ok(all_pids()?.into_iter().filter_map(|pid| ProcessStat::read(pid).ok()).collect())
+}
+
+/// The pids of all processes that can be seen.
+pub(crate) fn all_pids() -> io::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc")?.filter_map(Result::ok);
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// The value of a variable in the environment that a process was started with; `None` also when it may not be read.

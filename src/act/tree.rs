@@ -104,6 +104,7 @@ impl Group {
         let (members, unclear) = self.members(&machine.processes, |pid, run| machine.carries(pid, run));
         let members: BTreeSet<i32> = members.iter().map(|stat| stat.pid).filter(|pid| *pid != self.main.pid).collect();
         match (members.is_empty(), unclear.is_empty()) {
+            (true, true) if !machine.is_whole => Rest::Vanishing,
             (true, true) => Rest::Gone,
             (_, false) => Rest::Unclear(unclear),
             (false, true) => Rest::Lives(members),
