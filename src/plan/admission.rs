@@ -310,6 +310,10 @@ mod tests {
             standing.fall(key, false);
         }
         assert_eq!(standing.may_restart(&keys[1]), Ok(()), "two of six have causes of their own");
+        let mut few = PatternStanding { judged: keys[1..3].iter().cloned().collect(), ..PatternStanding::default() };
+        few.recovering.insert(keys[0].clone());
+        few.fall(&keys[1], true);
+        assert_eq!(few.may_restart(&keys[1]), Ok(()), "three are too few to tell");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::samples::instance;
 use super::{Program, Settings, World};
 use crate::model::{Ceiling, Ceilings, Instance, Isolation, Key, Namespace, Policy, ProcessState, SessionId};
+use crate::observed::Ask;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,6 +186,17 @@ fn no_breaker_stays_open_whatever_crashes() {
 }
 
 #[test]
+fn what_is_suspended_is_no_sign_of_anything() {
+    let (mut world, keys) = all_failing(4);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(told(&world, "version paused"), 1);
+    let answer = world.ask(&keys[0], Ask::Suspend { reason: String::new(), lasting: None });
+    assert!(answer.is_some_and(|answer| answer.is_ok()));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(told(&world, "version resumed"), 1, "three that fail have causes of their own");
+}
+
+#[test]
 fn a_new_version_is_tried_at_once() {
     let (mut world, keys) = all_failing(10);
     world.run_for(MINUTE);
@@ -210,6 +222,8 @@ fn l4_a_tenant_whose_instance_fails_its_health_check_is_restarted_beside_another
         world.programs.insert(key.clone(), Program { healthy_after: None, ..Program::SERVICE });
         world.break_check(key);
     }
+    // They have been ill for a while, and one of them is being tried.
+    world.run_for(MINUTE);
     world.break_check(&calm);
     world.run_for(3 * MINUTE);
     let status = world.status(&calm).expect("known");

@@ -148,6 +148,66 @@ fn what_is_healthy_for_a_moment_closes_no_breaker() {
 }
 
 #[test]
+fn what_was_proven_counts_as_failing_again_when_it_fails() {
+    let keys = ["a", "b", "c", "d"].map(of);
+    let mut all = failing(&keys);
+    let crashed = Some(Code::ProcessCrashed);
+    for key in &keys {
+        all.book(key, Some((&spec(1), healthy(at(0), crashed))), &policy());
+    }
+    all.advance(at(1_000), &policy());
+    for key in &keys {
+        all.book(key, Some((&spec(1), FAILED)), &policy());
+    }
+    let turns = all.take_turns();
+    assert_eq!(turns.iter().map(|turn| turn.opened.is_some()).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn a_proof_begins_anew_when_health_does() {
+    let keys = ["a", "b", "c", "d"].map(of);
+    let mut all = failing(&keys);
+    let crashed = Some(Code::ProcessCrashed);
+    for key in &keys {
+        all.book(key, Some((&spec(1), healthy(at(0), crashed))), &policy());
+        all.book(key, Some((&spec(1), FAILED)), &policy());
+        all.book(key, Some((&spec(1), healthy(at(800), crashed))), &policy());
+    }
+    all.advance(at(1_000), &policy());
+    assert_eq!(all.take_turns().len(), 1, "none has been healthy for a second");
+    all.advance(at(1_800), &policy());
+    assert_eq!(all.take_turns().len(), 1);
+}
+
+#[test]
+fn a_trial_is_asked_for_when_it_is_due_and_is_over_with_the_breaker() {
+    let keys = ["a", "b", "c", "d"].map(of);
+    let mut all = failing(&keys);
+    all.take_turns();
+    assert!(waits(&mut all, &keys[0], 1, false) && waits(&mut all, &keys[1], 1, false));
+    assert_eq!(all.wake_at(at(0)), Some(at(0)), "somebody may be tried");
+    assert_eq!(all.advance(at(0), &policy()), [keys[0].clone()]);
+    assert_eq!(all.wake_at(at(0)), None, "it is waited for");
+    // Half of them go, and come back to fail again.
+    for key in &keys[2..] {
+        all.book(key, None, &policy());
+    }
+    all.advance(at(0), &policy());
+    all.take_turns();
+    for key in &keys[2..] {
+        all.book(key, Some((&spec(1), FAILED)), &policy());
+    }
+    assert!(waits(&mut all, &keys[1], 1, false));
+    assert_eq!(all.advance(at(1), &policy()), [keys[1].clone()]);
+    all.book(&keys[1], Some((&spec(1), Sight { is_idle: false, ..FAILED })), &policy());
+    all.book(&keys[1], Some((&spec(1), FAILED)), &policy());
+    assert!(waits(&mut all, &keys[2], 1, false));
+    assert!(all.advance(at(2), &policy()).is_empty());
+    all.take_turns();
+    assert_eq!(all.wake_at(at(2)), Some(at(1_002)), "after a failed trial there is a pause");
+}
+
+#[test]
 fn l4_trials_go_round_the_namespaces_and_first_starts_elsewhere_go_ahead() {
     let mut keys: Vec<Key> = (0..500).map(|n| session("busy", n)).collect();
     keys.push(of("calm"));
@@ -231,6 +291,7 @@ fn an_open_circuit_is_known_by_the_failure_that_opened_it() {
         memory.last_error = Some(last);
         assert_eq!(last_failure(&memory), code);
     }
+    memory.last_error = Some(crate::error::Error::new(Code::ProcessCrashed, "it ended"));
     memory.streak = 0;
     assert_eq!(last_failure(&memory), None);
 }
