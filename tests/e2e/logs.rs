@@ -27,7 +27,7 @@ fn archives(world: &World) -> Vec<PathBuf> {
 }
 
 /// What the logs of a world hold on the disk, in bytes.
-fn held(world: &World) -> u64 {
+pub(crate) fn held(world: &World) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(world.state().join("logs")).unwrap().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.blocks() * 512)).sum()

@@ -23,6 +23,7 @@ mod faults;
 mod given;
 mod health;
 mod history;
+mod hogs_alone;
 mod init_and_schema;
 mod launch_crash_alone;
 mod launched_files;
