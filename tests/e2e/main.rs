@@ -40,6 +40,7 @@ mod records;
 mod roots;
 mod scale_alone;
 mod state_folder;
+mod tenants_alone;
 mod trees;
 mod usage;
 mod world;
