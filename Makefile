@@ -82,7 +82,7 @@ lint:
 
 ## bench: what the daemon costs, beside a bare posix_spawn loop
 bench:
-	$(CARGO) build --release --example sleeper
+	$(CARGO) build --release $(addprefix --example ,sleeper hello flaky hog memory_hog log_flooder)
 	$(CARGO) bench --bench loop
 
 ## dev: format, lint, test

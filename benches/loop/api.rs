@@ -200,7 +200,7 @@ fn client(world: &World) -> PatternLauncherClient<Channel> {
     PatternLauncherClient::new(connect(&world.state().join("api.sock")))
 }
 
-fn connect(socket: &Path) -> Channel {
+pub(crate) fn connect(socket: &Path) -> Channel {
     Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().connect_lazy()
 }
 

@@ -15,12 +15,14 @@ mod e2e {
 }
 mod api;
 mod floor;
+mod hogs;
 mod logs;
 mod measure;
 mod records;
 mod scrape;
 mod starts;
 mod table;
+mod tenants;
 
 use e2e::world::World;
 use measure::{Kept, adoption, at_rest, converge, crash_to_running, drop_to_running, memory};
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     // `cargo bench --bench loop -- api` measures what a launch by request costs, and no more; so do the others.
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|arg| arg == part);
+    let memory_backed = places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder);
     if wanted("loop") {
         measure_loop(&mut table, &disk);
     }
@@ -62,12 +65,18 @@ fn main() -> ExitCode {
         starts::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder));
     }
     if wanted("scrape") {
-        scrape::measure(&mut table, places(&disk).next().map_or(disk.as_path(), |(_, folder)| folder), SAMPLES);
+        scrape::measure(&mut table, memory_backed, SAMPLES);
     }
     if wanted("logs") {
         for (place, folder) in places(&disk) {
             logs::measure(&mut table, place, folder);
         }
+    }
+    if wanted("tenants") {
+        tenants::measure(&mut table, memory_backed);
+    }
+    if wanted("hogs") {
+        hogs::measure(&mut table, &disk);
     }
     if wanted("api") {
         api::measure(&mut table, &disk, MANY);
