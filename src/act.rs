@@ -12,6 +12,7 @@ pub mod status_file;
 mod adopt;
 mod census;
 mod cgroup;
+mod credentials;
 mod executable;
 mod exit;
 pub(crate) mod identity;
@@ -33,6 +34,7 @@ mod turns;
 mod usage;
 
 pub use cgroup::CgroupRung;
+pub use credentials::{CredentialSource, Masks};
 pub use host::{CgroupChoice, Host, HostFiles, HostSettings, Subreaper, Tracking};
 pub use lock::{LauncherLocks, RootLocks};
 pub use output::{LogLimits, Output};

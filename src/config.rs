@@ -9,7 +9,7 @@ mod source;
 mod value;
 
 pub use limits::NamespaceLimits;
-pub use settings::{DesiredRoot, Settings};
+pub use settings::{CredentialsDir, DesiredRoot, Settings};
 pub use source::{ENV_CONFIG, ENV_PREFIX, nearest};
 pub use value::{
     CgroupSetting, CoresOrOff, CountOrOff, HostName, IdRange, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff,
@@ -47,6 +47,8 @@ pub struct Config {
     pub patterns_dir: PathBuf,
     /// Where people declare instances; at least one.
     pub desired: Vec<DesiredRoot>,
+    /// The folders whose files instances may name as their credentials.
+    pub credentials: Vec<CredentialsDir>,
     /// Where launched instances are kept.
     pub launch_dir: PathBuf,
     /// Where records, status and logs are kept.
@@ -180,6 +182,7 @@ impl Config {
             file: None,
             patterns_dir: settings.patterns_dir.clone().unwrap_or_else(|| "./patterns".into()),
             desired,
+            credentials: settings.credentials_dir.clone().unwrap_or_default(),
             launch_dir,
             grpc: grpc_port.map(|port| grpc_address(&settings, port)).transpose()?,
             grpc_tls: tls_files(&settings)?,

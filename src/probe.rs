@@ -18,7 +18,7 @@ mod worker;
 
 pub use exec::ProbeChildren;
 
-use crate::model::{Confinement, HealthCheck, Instance, Key, Moment, Ports, RunId};
+use crate::model::{Confinement, HealthCheck, Instance, Key, Mask, Moment, Ports, RunId};
 use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -47,6 +47,8 @@ pub struct Probed {
     pub inherited: BTreeMap<String, String>,
     /// As whom it runs, and exec probes with it.
     pub confinement: Confinement,
+    /// What it must not be quoted with.
+    pub mask: Mask,
 }
 
 /// Probes runs, and sends each outcome as [`Event::Probed`].

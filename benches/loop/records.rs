@@ -130,6 +130,7 @@ fn instance(number: usize) -> Arc<Instance> {
             privileges: Privileges::default(),
         },
         config: BTreeMap::from([("KAFKA_BROKERS".to_owned(), Secret::new("localhost:9092"))]),
+        credentials: BTreeMap::new(),
     };
     let supervision = Supervision {
         healthcheck: None,

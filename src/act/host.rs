@@ -3,6 +3,7 @@
 use super::adopt::{Found, Verifier};
 use super::cgroup::{Base, CgroupRung, Hierarchy, Process, tidy};
 use super::clock;
+use super::credentials::{CredentialSource, Credentials};
 use super::known::KnownPids;
 use super::lock::lock_cgroups;
 use super::mailbox::Orders;
@@ -66,6 +67,8 @@ pub struct HostSettings {
     pub required_protections: BTreeSet<Protection>,
     /// What the groups of namespaces are held to.
     pub ceilings: Ceilings,
+    /// The folders whose files instances may name as their credentials.
+    pub credentials: Vec<CredentialSource>,
     /// What runs use is told to these.
     pub metrics: Arc<Metrics>,
 }
@@ -171,6 +174,7 @@ impl Host {
             tenant_uids,
             required_protections,
             ceilings,
+            credentials,
             metrics,
         } = settings;
         make_private(&log_dir).map_err(|cause| no_logs(&log_dir, &cause))?;
@@ -207,7 +211,8 @@ impl Host {
         }
         let tenants = Tenants::new(records.state_folder(), tenant_uids);
         let output = Arc::new(Output::start(&log_dir, log_limits)?);
-        let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files, rights, tenants };
+        let credentials = Credentials::new(credentials, &state_dir, output.masks());
+        let surroundings = Surroundings { inherited_env, log_dir, cgroups, open_files, rights, tenants, credentials };
         let shared = Arc::new(Shared::new(surroundings, records, output, spawner, known, Meters::new(metrics), events));
         drop(tokio::spawn(read_meters(Arc::clone(&shared))));
         if subreaper == Subreaper::On {
@@ -241,6 +246,7 @@ impl Host {
     /// returned besides the records are keys of processes that have none and cannot be ended.
     pub async fn restore(&self, records: Vec<RunRecord>, damaged: &[String]) -> Vec<RestoredRun> {
         let recorded: BTreeSet<PathBuf> = records.iter().filter_map(|record| record.process.cgroup.clone()).collect();
+        self.shared.surroundings.credentials.retain(records.iter().map(|record| (&record.key, record.run)), damaged);
         let stray = strays(&self.state_dir, &recorded, &damaged.iter().cloned().collect());
         let verified = Verifier::new(self.state_dir.clone(), clock::now().boot).verify_all(records).await;
         // Only now: each new task would wake a thread of the runtime, which costs as much as the verifying.
@@ -267,6 +273,7 @@ impl Host {
             Found::Unverifiable(error) => RestoredRun::Unverifiable { file_name: record.key.file_name(), error },
             Found::Alive(watched) => {
                 self.shared.known.add(record.process.pid);
+                self.shared.surroundings.credentials.adopt(&record.key, record.run);
                 let run = self.run(&record.key, record.run);
                 let Watched { identity, tree, .. } = &watched;
                 self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
@@ -305,8 +312,9 @@ impl Host {
             Effect::HoldTo(ceilings) => self.hold_to(ceilings),
             Effect::DropRun { key, run } => self.drop_run(&key, run),
             Effect::Probe { key, run, check, instance, ports, confinement } => {
-                let inherited = self.shared.surroundings.inherited_by(&key, run, &confinement);
-                self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement });
+                let inherited = self.shared.surroundings.inherited_by(&instance, run, &confinement);
+                let mask = self.shared.output.mask(&instance);
+                self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement, mask });
             }
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
             Effect::Abandon { file_name, except } => self.abandon(file_name, except),
@@ -421,6 +429,7 @@ impl Drop for Host {
         if let Some(base) = &self.shared.surroundings.cgroups {
             base.remove_if_empty();
         }
+        self.shared.surroundings.credentials.remove_if_empty();
     }
 }
 

@@ -16,9 +16,10 @@ mod reading;
 mod unlinked;
 
 use super::clock;
+use super::credentials::Masks;
 use super::turns::Turns;
 use crate::error::{Code, Error, Result};
-use crate::model::{Key, RunId};
+use crate::model::{Instance, Key, Mask, RunId};
 use files::{Part, Place};
 use keeper::Keeper;
 use log::{Archive, Log, Means};
@@ -64,6 +65,7 @@ impl Default for LogLimits {
 #[derive(Debug)]
 pub struct Output {
     shared: Arc<Shared>,
+    masks: Arc<Masks>,
     keeper: Option<JoinHandle<()>>,
     /// For those who read.
     turns: Turns,
@@ -161,7 +163,18 @@ impl Output {
         let keeper = Keeper::new(Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(move || keeper.run());
         let keeper = thread.map_err(|cause| unusable("The thread that looks after logs cannot be started", cause))?;
-        Ok(Self { shared, keeper: Some(keeper), turns: Turns::default() })
+        Ok(Self { shared, masks: Arc::default(), keeper: Some(keeper), turns: Turns::default() })
+    }
+
+    /// What programs must not be quoted with, for who gives it to them.
+    pub(super) fn masks(&self) -> Arc<Masks> {
+        Arc::clone(&self.masks)
+    }
+
+    /// What the program of an instance must not be quoted with.
+    pub fn mask(&self, instance: &Instance) -> Mask {
+        let launch = &instance.content.launch;
+        Mask::of(launch.config.iter().chain(&launch.pattern.environment)).and(self.masks.of(&instance.key))
     }
 
     /// Takes over other limits.
@@ -204,6 +217,7 @@ impl Output {
 
     /// Nothing declares a key any more, and nothing of it lives.
     pub(super) fn gone(&self, key: &Key) {
+        self.masks.forget(key);
         self.tell(key, Told::Gone);
     }
 

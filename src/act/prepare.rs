@@ -1,13 +1,14 @@
 //! Everything about a start that is done before there is a child: ports, cgroup, executable, arguments, environment.
 
 use super::cgroup::{self, Base, RunCgroup};
+use super::credentials::Credentials;
 use super::executable::{Attempt, barrier, locate};
 use super::ports;
 use super::privileges::Rights;
 use super::spawner::{ChildPrivileges, ChildUser, SpawnFailure, SpawnRequest};
 use super::tenants::Tenants;
 use crate::error::{Code, Error};
-use crate::model::{Confinement, Environment, Key, LimitsEffective, Protection, RunId, expand};
+use crate::model::{Confinement, Environment, Instance, Key, LimitsEffective, Protection, RunId, expand};
 use crate::observed::{Fault, PortKind};
 use crate::plan::PrepareRequest;
 use std::collections::BTreeMap;
@@ -30,12 +31,23 @@ pub(crate) struct Surroundings {
     pub(crate) rights: Rights,
     /// Users and folders of tenants.
     pub(crate) tenants: Tenants,
+    /// What they are given to read.
+    pub(crate) credentials: Credentials,
 }
 
 impl Surroundings {
     /// The variables that a process is given before any of its own.
-    pub(crate) fn inherited_by(&self, key: &Key, run: RunId, confinement: &Confinement) -> BTreeMap<String, String> {
+    pub(crate) fn inherited_by(
+        &self,
+        instance: &Instance,
+        run: RunId,
+        confinement: &Confinement,
+    ) -> BTreeMap<String, String> {
+        let key = &instance.key;
         let mut inherited = self.inherited_env.clone();
+        if !instance.content.launch.credentials.is_empty() {
+            inherited.extend(self.credentials.variable(key, run));
+        }
         if let (true, Some(user)) = (confinement.protections.contains(&Protection::OwnFolders), confinement.uid) {
             let own =
                 self.tenants.environment(key, run, user).into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -98,7 +110,7 @@ pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> 
     }
     let pattern = &request.instance.content.launch.pattern;
     let (privileges, confinement) = confine(surroundings, request)?;
-    let inherited = surroundings.inherited_by(&request.key, request.run, &confinement);
+    let inherited = surroundings.inherited_by(&request.instance, request.run, &confinement);
     let environment = Environment::of(&inherited, &request.instance, request.ports, request.run);
     let folder = std::path::absolute(&pattern.folder).map_err(|cause| {
         let error = Error::new(Code::ProcessStartFailed, "The pattern's folder cannot be named").caused_by(&cause);
@@ -160,13 +172,18 @@ fn limited_cgroup(
 
 /// Who it will be, and with which folders of its own.
 fn confine(surroundings: &Surroundings, request: &PrepareRequest) -> Result<(ChildPrivileges, Confinement), Refusal> {
-    let Surroundings { rights, tenants, .. } = surroundings;
+    let Surroundings { rights, tenants, credentials, .. } = surroundings;
     let made = rights.confine(&request.instance, tenants).and_then(|(privileges, confinement)| {
         if let (true, Some(user)) = (confinement.protections.contains(&Protection::OwnFolders), &privileges.user) {
             tenants.make_folders(&request.key, request.run, user.uid)?;
             if let Some(barrier) = barrier(&tenants.folder(&request.key), user) {
                 return Err(unreachable(&request.key, user.uid, &barrier));
             }
+        }
+        credentials.give(&request.instance, request.run, privileges.user.as_ref())?;
+        let given = credentials.folder(&request.key, request.run).zip(privileges.user.as_ref());
+        if let Some(barrier) = given.and_then(|(folder, user)| barrier(&folder, user)) {
+            return Err(unreachable(&request.key, privileges.user.as_ref().map_or(0, |user| user.uid), &barrier));
         }
         Ok((privileges, confinement))
     });

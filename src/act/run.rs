@@ -297,12 +297,20 @@ pub(crate) async fn remove_traces(run: &Run, cgroup: Option<RunCgroup>) {
                 // What is for one run is emptied before the next.
                 tracing::debug!(run = %id, %error, "the folders of a run could not be removed");
             }
+            clear_credentials(&shared, &key, id);
             if let Some(Err(error)) = cgroup.map(|cgroup| cgroup.remove()) {
                 // It is empty, and the next launcher removes what is.
                 tracing::debug!(run = %id, %error, "the cgroup of a run could not be removed");
             }
         })
         .await;
+}
+
+/// Removes what a run of which nothing lives was given to read.
+fn clear_credentials(shared: &Shared, key: &Key, run: RunId) {
+    if let Err(error) = shared.surroundings.credentials.clear(key, run) {
+        tracing::warn!(%run, %error, "the credentials of a run could not be removed; the next launcher tries it again");
+    }
 }
 
 /// The cgroup of a tree that has one.

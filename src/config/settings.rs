@@ -27,6 +27,10 @@ pub struct Settings {
     /// As a flag: path=DIR,namespaces=A:B,patterns=C:D.
     #[arg(long, value_name = "ROOT")]
     pub desired: Option<Vec<DesiredRoot>>,
+    /// A folder whose files instances may name as their credentials; may be given several times [default: none].
+    /// As a flag: DIR, or path=DIR,namespaces=A:B where it is for these namespaces alone.
+    #[arg(long, value_name = "FOLDER")]
+    pub credentials_dir: Option<Vec<CredentialsDir>>,
     /// Where launched instances are kept [default: launched/ in the first desired folder, in the state folder in
     /// production].
     #[arg(long, value_name = "DIR")]
@@ -189,7 +193,7 @@ impl Settings {
             lower.desired_dir = None;
         }
         layered!(upper over lower:
-            patterns_dir desired_dir desired launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
+            patterns_dir desired_dir desired credentials_dir launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
             session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup tenant_users tenant_uids required_protections
@@ -203,6 +207,7 @@ impl Settings {
             patterns_dir,
             desired_dir,
             desired,
+            credentials_dir,
             launch_dir,
             state_dir,
             grpc_tls_cert,
@@ -214,6 +219,7 @@ impl Settings {
             .into_iter()
             .flatten();
         let roots = desired.iter_mut().flatten().map(|root| &mut root.path);
+        let roots = roots.chain(credentials_dir.iter_mut().flatten().map(|folder| &mut folder.path));
         for path in paths.chain(desired_dir.iter_mut().flatten()).chain(roots) {
             if folder.as_os_str().is_empty() || folder == Path::new(".") {
                 continue;
@@ -261,6 +267,31 @@ impl FromStr for DesiredRoot {
     }
 }
 
+/// A folder of credentials, and whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsDir {
+    /// The folder.
+    pub path: PathBuf,
+    /// The namespaces whose instances may name its files; all, and level none, when absent.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub namespaces: Option<Vec<Namespace>>,
+}
+
+impl FromStr for CredentialsDir {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with("path=") && !text.is_empty() {
+            return Ok(Self { path: text.into(), namespaces: None });
+        }
+        let root: DesiredRoot = text.parse().map_err(|_| "write it as DIR or path=DIR,namespaces=A:B".to_owned())?;
+        match root {
+            DesiredRoot { path, namespaces, patterns: None } => Ok(Self { path, namespaces }),
+            DesiredRoot { .. } => Err("it is narrowed by namespaces only".to_owned()),
+        }
+    }
+}
+
 fn names_of<T: FromStr<Err = String>>(names: &str) -> Result<Vec<T>, String> {
     names.split(':').map(str::parse).collect()
 }
@@ -291,6 +322,17 @@ mod tests {
         assert_eq!(root.namespaces.map(|names| names.len()), Some(2));
         for bad in ["", "/srv", "namespaces=a", "path=", "path=x,names=y", "path=x,namespaces=a..b"] {
             assert!(bad.parse::<DesiredRoot>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_credentials_reads_from_one_argument() {
+        let read = |text: &str| text.parse::<CredentialsDir>().unwrap();
+        assert_eq!(read("/etc/creds"), CredentialsDir { path: "/etc/creds".into(), namespaces: None });
+        let narrowed = read("path=/etc/creds/a,namespaces=a:b");
+        assert_eq!((narrowed.path, narrowed.namespaces.map(|names| names.len())), ("/etc/creds/a".into(), Some(2)));
+        for bad in ["", "path=", "path=x,namespaces=a..b", "path=x,patterns=p"] {
+            assert!(bad.parse::<CredentialsDir>().is_err(), "{bad}");
         }
     }
 }

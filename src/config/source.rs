@@ -85,7 +85,7 @@ pub(super) fn read_environment(variables: &BTreeMap<String, String>) -> Result<(
         let flag = flag_of(name);
         let parts: Vec<String> = match flag.as_str() {
             "desired-dir" => value.split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-            "desired" | "namespace-limits" => {
+            "desired" | "credentials-dir" | "namespace-limits" => {
                 value.split(';').filter(|part| !part.is_empty()).map(str::to_owned).collect()
             }
             _ => vec![value.clone()],

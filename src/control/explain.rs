@@ -9,7 +9,7 @@ mod places;
 mod unknown;
 
 use super::Control;
-use crate::act::clock;
+use crate::act::{Output, clock};
 use crate::metrics::Usage;
 use crate::model::{
     Condition, DesiredState, Key, KeyStatus, LimitsEffective, Mask, Moment, ProbeTarget, ProcessState, VerdictStatus,
@@ -50,7 +50,7 @@ impl Control {
             events: &events,
             usage: self.metrics.usage(key),
         };
-        let mask = mask(&status);
+        let mask = mask(&status, &self.output);
         Explanation {
             lines: told.sentences(clock::now()).iter().map(|line| mask.applied(line).into_owned()).collect(),
             printed: places.printed.iter().map(|line| mask.applied(line).into_owned()).collect(),
@@ -212,10 +212,8 @@ fn next(verdict: &VerdictStatus) -> String {
 }
 
 /// What its program must not be quoted with.
-pub(super) fn mask(status: &KeyStatus) -> Mask {
-    let launch = status.declared.as_ref().map(|instance| &instance.content.launch);
-    let variables = launch.into_iter().flat_map(|launch| launch.config.iter().chain(&launch.pattern.environment));
-    Mask::of(variables)
+pub(super) fn mask(status: &KeyStatus, output: &Output) -> Mask {
+    status.declared.as_ref().map(|instance| output.mask(instance)).unwrap_or_default()
 }
 
 fn masked_event(happening: &Arc<Happening>, mask: &Mask) -> Arc<Happening> {

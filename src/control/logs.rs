@@ -72,7 +72,7 @@ impl Control {
         let (output, own) = (Arc::clone(&self.output), key.clone());
         let lines = self.output.blocking(key, move || output.last_lines(&own, Some(run))).await;
         let lines = lines.map_err(|cause| unreadable(&self.output, key, &cause))?;
-        let mask = mask(&status);
+        let mask = mask(&status, &self.output);
         Ok(lines.iter().map(|line| mask.applied(line).into_owned()).collect())
     }
 }

@@ -138,6 +138,8 @@ impl LaunchSpec {
             session: session.filter(|_| least >= IsolationLevel::Session),
             config: check_config(&self.config)?,
             slots: check_slots(&self.slots)?,
+            // What the launcher may read is not for whoever may launch.
+            credentials: BTreeMap::new(),
             resources: Resources::default(),
             grace_period: self.grace_period.map(check_grace).transpose()?,
             state: DesiredState::Running,

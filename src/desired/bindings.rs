@@ -5,9 +5,12 @@ use crate::error::Error;
 use crate::model::Secret;
 use crate::model::environment::{RESERVED, is_variable_name};
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 /// The longest `NAME=value` that the kernel gives to a process (`MAX_ARG_STRLEN`, its final NUL included).
 const VARIABLE_LIMIT: usize = 128 * 1024;
+/// The longest path that the kernel takes (`PATH_MAX`, its final NUL included).
+const PATH_LIMIT: usize = 4095;
 /// What a value's variable is longer than its path: `SLOT_`, `=` and a NUL.
 const VARIABLE_EXCESS: usize = 8;
 
@@ -86,6 +89,33 @@ pub(crate) fn check_keys<'a>(slot: &str, keys: impl Iterator<Item = &'a str>) ->
     Ok(())
 }
 
+/// The most files that an instance may name.
+pub(crate) const CREDENTIALS_LIMIT: usize = 64;
+
+/// Whether a credential can have this name, which is that of its file.
+pub(crate) fn check_credential_name(name: &str) -> Result<(), String> {
+    check_name(name, "in 'credentials'")?;
+    if name.starts_with('.') {
+        return Err(format!(
+            "the name '{}' in 'credentials' must be a file's that is not hidden: without a dot in front",
+            Error::echo(name)
+        ));
+    }
+    Ok(())
+}
+
+/// Where a credential is read. What leads out of a folder is refused here already; links are looked at when it is read.
+pub(crate) fn credential_path(name: &str, written: &str) -> Result<PathBuf, Fault> {
+    let path = Path::new(written);
+    let ordinary = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let named = path.file_name().is_some() && !written.ends_with('/');
+    if written.contains('\0') || written.len() > PATH_LIMIT || !named || !path.components().all(ordinary) {
+        let fault = Fault::new(format!("'credentials.{name}' is no path of a file: '{}'", Error::echo(written)));
+        return Err(fault.suggest("write the path of a file in a credentials_dir of the launcher, without '..'"));
+    }
+    Ok(path.to_owned())
+}
+
 /// Upper case, anything but letters and digits as `_`.
 pub(crate) fn variable_part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
@@ -93,10 +123,14 @@ pub(crate) fn variable_part(name: &str) -> String {
 
 /// Whether a slot, or a key of its binding, can become part of a variable's name.
 pub(crate) fn check_slot_name(name: &str) -> Result<(), String> {
+    check_name(name, "in a slot")
+}
+
+fn check_name(name: &str, place: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 63 || !name.bytes().all(allowed) {
         let marks = alternatives(&["letters", "digits", "'.'", "'_'", "'-'"]);
-        return Err(format!("the name '{}' in a slot must be 1 to 63 characters, {marks}", Error::echo(name)));
+        return Err(format!("the name '{}' {place} must be 1 to 63 characters, {marks}", Error::echo(name)));
     }
     Ok(())
 }

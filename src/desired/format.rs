@@ -255,6 +255,8 @@ pub(super) struct RawInstance {
     pub(super) config: Option<Settings>,
     /// Backends by slot: each key becomes SLOT_<NAME>_<KEY>.
     pub(super) slots: Option<BTreeMap<String, Settings>>,
+    /// Files that the process finds under $CREDENTIALS_DIRECTORY, by name; they have to be in a credentials_dir.
+    pub(super) credentials: Option<BTreeMap<String, Written>>,
     /// Overrides of the manifest's limits and requests.
     pub(super) resources: Option<RawResources>,
     /// Override of the manifest's: from the stop signal to the killing of the whole tree.

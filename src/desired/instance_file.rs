@@ -14,7 +14,7 @@ use super::yaml::{self, Kind, Node, Settings, Source};
 use crate::error::{Code, Result};
 use crate::model::{DesiredState, IsolationLevel, Namespace, PatternName, Secret, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Who wrote a file, which decides whether its instances may have a `ttl`.
@@ -68,6 +68,7 @@ impl Reader<'_> {
             session: session.transpose()?,
             config: self.config(raw.config)?,
             slots: self.slots(raw.slots.unwrap_or_default())?,
+            credentials: self.credentials(raw.credentials.unwrap_or_default())?,
             resources: fields.resources(raw.resources.as_ref())?,
             grace_period: fields.duration(&["grace_period"], raw.grace_period.as_ref(), Duration::ZERO..=DAY)?,
             state: fields.choice(&["state"], raw.state.as_ref(), &STATES)?.unwrap_or(DesiredState::Running),
@@ -163,6 +164,22 @@ impl Reader<'_> {
             }
         }
         Ok(raws.into_iter().map(|(slot, settings)| (slot, settings.0)).collect())
+    }
+
+    fn credentials(&self, raws: BTreeMap<String, yaml::Written>) -> Result<BTreeMap<String, PathBuf>> {
+        let fields = self.fields;
+        if raws.len() > bindings::CREDENTIALS_LIMIT {
+            let message = format!("'credentials' names more than {} files", bindings::CREDENTIALS_LIMIT);
+            return Err(fields.key_error(&["credentials"], &message).suggest("put several values into one file"));
+        }
+        let check = |(name, written): (String, yaml::Written)| {
+            bindings::check_credential_name(&name)
+                .map_err(|reason| fields.key_error(&["credentials", &name], &reason))?;
+            let path = bindings::credential_path(&name, written.as_str())
+                .map_err(|fault| fields.fault(&["credentials", &name], fault))?;
+            Ok((name, path))
+        };
+        raws.into_iter().map(check).collect()
     }
 
     fn ttl(&self, raw: Option<&yaml::Written>) -> Result<Option<Duration>> {

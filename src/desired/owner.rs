@@ -105,7 +105,11 @@ mod tests {
             pattern,
             isolation,
             content: Content {
-                launch: Arc::new(StartSpec { pattern: revision, config: BTreeMap::new() }),
+                launch: Arc::new(StartSpec {
+                    pattern: revision,
+                    config: BTreeMap::new(),
+                    credentials: BTreeMap::new(),
+                }),
                 supervision: Supervision {
                     healthcheck: None,
                     stop_signal: StopSignal::Term,

@@ -103,7 +103,7 @@ impl Case<'_> {
         let (spec, manifest) = (self.spec, self.manifest);
         let mut config = spec.config.clone();
         self.bind_slots(&mut config)?;
-        let launch = StartSpec { pattern: manifest.revision.clone(), config };
+        let launch = StartSpec { pattern: manifest.revision.clone(), config, credentials: spec.credentials.clone() };
         let supervision = Supervision {
             healthcheck: manifest.healthcheck.clone(),
             stop_signal: manifest.lifecycle.stop_signal,

@@ -2,6 +2,7 @@
 
 use crate::model::{DesiredState, IsolationLevel, Limit, Namespace, PatternName, Resources, Secret, SessionId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What one document (or one entry of its `namespaces`) asks for.
@@ -19,6 +20,8 @@ pub struct InstanceSpec {
     pub config: BTreeMap<String, Secret>,
     /// Bound backends: slot name, then key, then value.
     pub slots: BTreeMap<String, BTreeMap<String, Secret>>,
+    /// Files that the process finds, by the names that it finds them under.
+    pub credentials: BTreeMap<String, PathBuf>,
     /// Overrides of the manifest's.
     pub resources: Resources,
     /// Override of the manifest's.

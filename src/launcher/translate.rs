@@ -1,8 +1,8 @@
 //! The configuration in the words of each part.
 
 use super::Role;
-use crate::act::{CgroupChoice, HostSettings, Orphans, Subreaper, output};
-use crate::config::{CgroupSetting, Config, OrphanPolicy};
+use crate::act::{CgroupChoice, CredentialSource, HostSettings, Orphans, Subreaper, output};
+use crate::config::{CgroupSetting, Config, CredentialsDir, OrphanPolicy};
 use crate::desired::root::{RootLock, RootSpec};
 use crate::desired::store::StoreSettings;
 use crate::metrics::Metrics;
@@ -72,6 +72,14 @@ pub(super) fn host_settings(config: &Config, role: &Role, metrics: &Arc<Metrics>
         tenant_users: if config.tenant_users { TenantUsers::On } else { TenantUsers::Off },
         tenant_uids: config.tenant_uids,
         required_protections: config.required_protections.clone(),
+        credentials: config
+            .credentials
+            .iter()
+            .map(|CredentialsDir { path, namespaces }| CredentialSource {
+                path: path.clone(),
+                namespaces: namespaces.clone(),
+            })
+            .collect(),
         ceilings: config.policy.ceilings.clone(),
         metrics: Arc::clone(metrics),
     }
@@ -86,6 +94,7 @@ pub(super) fn needing_restart(before: &Config, after: &Config) -> Vec<&'static s
         ("metrics_process_labels, metrics_max_namespaces", before.metrics_labels != after.metrics_labels),
         ("grpc_port, grpc_listen", before.grpc != after.grpc),
         ("grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca", before.grpc_tls != after.grpc_tls),
+        ("credentials_dir", before.credentials != after.credentials),
         ("inherit_env", before.inherit_env != after.inherit_env),
         ("cgroup", before.cgroup != after.cgroup),
         ("log_format", before.log_format != after.log_format),

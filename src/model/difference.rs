@@ -6,6 +6,7 @@ use super::secret::{HIDDEN, Secret, names_a_secret};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 /// How much of the hash of an executable is shown: as much as git shows of a commit.
 const DIGEST_SHOWN: usize = 12;
@@ -37,9 +38,16 @@ impl StartSpec {
         if self == after {
             return Vec::new();
         }
-        let Self { pattern, config } = self;
+        let Self { pattern, config, credentials } = self;
         let mut found = pattern.differences(&after.pattern);
         variables("config", config, &after.config, &mut found);
+        let names: BTreeSet<&String> = credentials.keys().chain(after.credentials.keys()).collect();
+        for name in names.into_iter().filter(|name| credentials.get(*name) != after.credentials.get(*name)) {
+            // Where it is read is no secret.
+            let shown = |path: Option<&PathBuf>| path.map(|path| path.display().to_string());
+            let (before, after) = (shown(credentials.get(name)), shown(after.credentials.get(name)));
+            found.push(Difference { field: format!("credentials.{name}"), before, after });
+        }
         found
     }
 }
@@ -133,6 +141,7 @@ mod tests {
                 privileges: Privileges::default(),
             },
             config: variables(config),
+            credentials: BTreeMap::new(),
         }
     }
 
@@ -180,6 +189,14 @@ mod tests {
             "config.URL: db://u:***@h -> db://u:***@h".to_owned(),
         ];
         assert_eq!(shown(&before, &after), expected);
+    }
+
+    #[test]
+    fn a_credential_that_is_read_elsewhere_is_told_by_its_path() {
+        let (mut before, mut after) = (spec("1", &[], &[], &[]), spec("1", &[], &[], &[]));
+        before.credentials.insert("db".to_owned(), "a/db".into());
+        after.credentials.insert("db".to_owned(), "b/db".into());
+        assert_eq!(shown(&before, &after), ["credentials.db: a/db -> b/db"]);
     }
 
     #[test]

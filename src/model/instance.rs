@@ -67,6 +67,9 @@ pub struct StartSpec {
     /// The instance's `config` and slots as environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, Secret>,
+    /// Files that the process finds under `$CREDENTIALS_DIRECTORY`, by the names that they have there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, PathBuf>,
 }
 
 /// How a process is looked after.

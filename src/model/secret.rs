@@ -28,6 +28,8 @@ const TELLTALES: [&str; 14] = [
 const TELLTALE_ENDS: [&str; 6] = ["_key", "_pass", "_pwd", "_pw", "_dsn", "_auth"];
 /// A secret that is shorter stands in ordinary words, and hiding it there would tell it.
 const SHORTEST: usize = 4;
+/// Of a secret with more lines, such as a bundle of certificates, only these are looked for one by one.
+const LINES: usize = 256;
 
 /// A configuration value: shown as `***` by `Debug`, without `Display`; [`Secret::reveal`] is the one way to read it.
 ///
@@ -87,15 +89,30 @@ pub struct Mask(Vec<Secret>);
 impl Mask {
     /// For variables by their names.
     pub fn of<'a>(variables: impl Iterator<Item = (&'a String, &'a Secret)>) -> Self {
-        let mut found: Vec<Secret> = variables
-            .filter_map(|(name, value)| {
-                let text = value.reveal();
-                let secret = if names_a_secret(name) { Some(text) } else { password(text) };
-                secret.filter(|secret| secret.len() >= SHORTEST).map(Secret::new)
-            })
-            .collect();
-        // One secret may be a part of another.
-        found.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
+        Self::of_values(variables.filter_map(|(name, value)| {
+            let text = value.reveal();
+            if names_a_secret(name) { Some(text) } else { password(text) }
+        }))
+    }
+
+    /// For the secrets themselves: the whole of each, and each of its lines, since texts are looked at line by line.
+    pub fn of_values<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        let parts = values.flat_map(|value| std::iter::once(value).chain(value.lines().take(LINES)));
+        let found = parts.map(str::trim).filter(|part| part.len() >= SHORTEST).map(Secret::new).collect();
+        Self::sorted(found)
+    }
+
+    /// For the secrets of both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        Self::sorted(self.0)
+    }
+
+    /// One secret may be a part of another.
+    fn sorted(mut found: Vec<Secret>) -> Self {
+        found.sort_by(|a, b| b.reveal().len().cmp(&a.reveal().len()).then_with(|| a.cmp(b)));
+        found.dedup();
         Self(found)
     }
 
@@ -109,6 +126,39 @@ impl Mask {
         }
         masked
     }
+
+    /// The text without them, where it was cut out of another: the end of one may be at its beginning, and the
+    /// beginning of one at its end.
+    pub fn applied_to_cut(&self, text: &str) -> String {
+        let masked = self.applied(text).into_owned();
+        let ends = self.0.iter().filter_map(|secret| longest(secret, &masked, Cut::End)).max().unwrap_or(0);
+        let rest = &masked[..masked.len() - ends];
+        let begins = self.0.iter().filter_map(|secret| longest(secret, rest, Cut::Beginning)).max().unwrap_or(0);
+        let hidden = |length: usize| if length > 0 { HIDDEN } else { "" };
+        format!("{}{}{}", hidden(begins), &rest[begins..], hidden(ends))
+    }
+}
+
+/// Where a text was cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    Beginning,
+    End,
+}
+
+/// How much of a secret is left where a text was cut.
+fn longest(secret: &Secret, text: &str, cut: Cut) -> Option<usize> {
+    let secret = secret.reveal();
+    let lengths = secret.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
+    let parts = lengths.map(|at| match cut {
+        Cut::Beginning => &secret[at..],
+        Cut::End => &secret[..at],
+    });
+    let there = parts.filter(|part| (SHORTEST..=text.len()).contains(&part.len())).filter(|part| match cut {
+        Cut::Beginning => text.starts_with(part),
+        Cut::End => text.ends_with(part),
+    });
+    there.map(str::len).max()
 }
 
 #[cfg(test)]
@@ -140,6 +190,30 @@ mod tests {
             assert_eq!(Secret::new(value).shown(name), shown, "{name}");
         }
         assert_eq!(format!("{:?}", Secret::new("abc")), HIDDEN);
+    }
+
+    #[test]
+    fn each_line_of_a_secret_is_one() {
+        let mask = Mask::of_values(["-----BEGIN-----\nAAAABBBB\n", "x\ny"].into_iter());
+        assert_eq!(mask.applied("it says AAAABBBB, x and y"), "it says ***, x and y");
+        let both = mask.and(Mask::of_values(std::iter::once("other")));
+        assert_eq!(both.applied("other AAAABBBB"), "*** ***");
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_is_hidden_too() {
+        let mask = Mask::of_values(["hunter2-é", "0123456789"].into_iter());
+        for (text, shown) in [
+            ("is hunt", "is ***"),
+            ("is hunter2-é", "is ***"),
+            ("ter2-é is", "*** is"),
+            ("er2-é: 3456789 of 012345", "***: 3456789 of ***"),
+            ("hun is 789", "hun is 789"),
+            ("6789", "***"),
+            ("", ""),
+        ] {
+            assert_eq!(mask.applied_to_cut(text), shown, "{text}");
+        }
     }
 
     #[test]

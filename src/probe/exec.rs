@@ -7,7 +7,7 @@
 
 use super::target::is_our_lack;
 use crate::act::spawner::confined;
-use crate::model::{Confinement, Environment, Instance};
+use crate::model::{Confinement, Environment, Instance, Mask};
 use crate::observed::ProbeOutcome;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
@@ -63,6 +63,8 @@ pub(super) struct Command {
     pub(super) instance: Arc<Instance>,
     pub(super) confinement: Confinement,
     pub(super) children: Arc<ProbeChildren>,
+    /// What an outcome must not show.
+    pub(super) mask: Mask,
 }
 
 impl Command {
@@ -86,7 +88,7 @@ impl Command {
         match answered.await {
             Ok(Ok((status, _))) if status.exit_status() == Some(0) => ProbeOutcome::Success,
             Ok(Ok((status, output))) => {
-                ProbeOutcome::Failure(format!("{} {}", self.name(), describe(&status, &output)))
+                ProbeOutcome::Failure(format!("{} {}", self.name(), describe(&status, &output, &self.mask)))
             }
             Ok(Err(error)) => ProbeOutcome::Error(format!("{} cannot be waited for: {error}", self.name())),
             Err(_) => ProbeOutcome::Error(format!("{} was not waited for", self.name())),
@@ -238,13 +240,13 @@ fn read_available(output: &pipe::Receiver, kept: &mut Vec<u8>) -> bool {
     true
 }
 
-fn describe(status: &WaitIdStatus, output: &[u8]) -> String {
+fn describe(status: &WaitIdStatus, output: &[u8], mask: &Mask) -> String {
     let ended = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     };
-    let text = String::from_utf8_lossy(output);
+    let text = mask.applied_to_cut(&String::from_utf8_lossy(output));
     match text.lines().map(str::trim).rfind(|line| !line.is_empty()) {
         Some(line) => {
             let from = line.char_indices().rev().nth(OUTPUT_SHOWN - 1).map_or(0, |(at, _)| at);

@@ -3,6 +3,7 @@
 
 use super::target::unanswered;
 use super::tcp;
+use crate::model::Mask;
 use crate::observed::ProbeOutcome;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -30,8 +31,8 @@ pub(super) fn request_target(path: &str) -> String {
     path.bytes().map(|byte| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-pub(super) async fn ask(port: u16, path: &str, target: &str) -> ProbeOutcome {
-    match get(port, target).await {
+pub(super) async fn ask(port: u16, path: &str, target: &str, mask: &Mask) -> ProbeOutcome {
+    match get(port, target, mask).await {
         Ok(Answer { status: 200..=399, .. }) => ProbeOutcome::Success,
         Ok(Answer { status, body: Some(body) }) => {
             ProbeOutcome::Failure(format!("GET {path} answered {status}: {body}"))
@@ -49,7 +50,7 @@ struct Answer {
 }
 
 /// Asks over a connection of its own, see the module above.
-async fn get(port: u16, target: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+async fn get(port: u16, target: &str, mask: &Mask) -> Result<Answer, Box<dyn Error + Send + Sync>> {
     let request = Request::get(target)
         .header(HOST, format!("127.0.0.1:{port}"))
         .header(USER_AGENT, PROBE)
@@ -60,7 +61,7 @@ async fn get(port: u16, target: &str) -> Result<Answer, Box<dyn Error + Send + S
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = if matches!(status, 200..=399) { None } else { start_of_body(response).await };
+        let body = if matches!(status, 200..=399) { None } else { start_of_body(response, mask).await };
         Ok(Answer { status, body })
     };
     // The connection is driven here and not by a task of its own: it ends with the answer, or with who waits for it.
@@ -76,7 +77,7 @@ async fn get(port: u16, target: &str) -> Result<Answer, Box<dyn Error + Send + S
 
 /// The first line of the body with something on it, cut and made safe to print; `None` where there is none at once or it
 /// is no text.
-async fn start_of_body(response: Response<Incoming>) -> Option<String> {
+async fn start_of_body(response: Response<Incoming>, mask: &Mask) -> Option<String> {
     let mut body = response.into_body();
     let first = tokio::time::timeout(BODY_PATIENCE, body.frame()).await.ok()??.ok()?.into_data().ok()?;
     let start = &first[..first.len().min(BODY_READ)];
@@ -85,6 +86,8 @@ async fn start_of_body(response: Response<Incoming>) -> Option<String> {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default(),
     };
+    // Before anything of it is cut or escaped, and not known by then.
+    let text = mask.applied_to_cut(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let shown: String = line.chars().take(BODY_SHOWN).flat_map(char::escape_debug).collect();
     Some(if line.chars().count() > BODY_SHOWN { shown + "…" } else { shown })

@@ -3,7 +3,7 @@
 use super::exec::{Command, ProbeChildren};
 use super::{Probed, grpc, http, tcp};
 use crate::model::units::format_duration;
-use crate::model::{Environment, ProbeTarget, RunId, expand};
+use crate::model::{Environment, Mask, ProbeTarget, RunId, expand};
 use crate::observed::ProbeOutcome;
 use rustix::io::Errno;
 use std::error::Error;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Whom to ask, and how.
 #[derive(Debug)]
 pub(super) enum Target {
-    Http { port: u16, path: String, target: String },
+    Http { port: u16, path: String, target: String, mask: Mask },
     Tcp { port: u16 },
     Grpc { port: u16 },
     Exec(Command),
@@ -22,16 +22,18 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn new(target: &ProbeTarget, probed: Probed, run: RunId, children: Arc<ProbeChildren>) -> Self {
-        let Probed { instance, ports, inherited, confinement } = probed;
+        let Probed { instance, ports, inherited, confinement, mask } = probed;
         let port = ports.health;
         match target {
-            ProbeTarget::Http { path } => Self::Http { port, path: path.clone(), target: http::request_target(path) },
+            ProbeTarget::Http { path } => {
+                Self::Http { port, path: path.clone(), target: http::request_target(path), mask }
+            }
             ProbeTarget::Tcp => Self::Tcp { port },
             ProbeTarget::Grpc => Self::Grpc { port },
             ProbeTarget::Exec { command } => {
                 let environment = Environment::of(&inherited, &instance, ports, run);
                 let words = command.iter().map(|word| expand(word, &environment)).collect();
-                Self::Exec(Command { words, environment, instance, confinement, children })
+                Self::Exec(Command { words, environment, instance, confinement, children, mask })
             }
         }
     }
@@ -40,7 +42,7 @@ impl Target {
     pub(super) async fn ask(&self, timeout: Duration) -> ProbeOutcome {
         let answer = async {
             match self {
-                Self::Http { port, path, target } => http::ask(*port, path, target).await,
+                Self::Http { port, path, target, mask } => http::ask(*port, path, target, mask).await,
                 Self::Tcp { port } => tcp::ask(*port).await,
                 Self::Grpc { port } => grpc::ask(*port).await,
                 Self::Exec(command) => command.ask().await,

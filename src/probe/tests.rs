@@ -39,7 +39,7 @@ fn instance(tenant: &str, folder: &Path) -> Arc<Instance> {
         restart: RestartPolicy::Always,
         resources: Resources::default(),
     };
-    let launch = Arc::new(StartSpec { pattern: revision, config: BTreeMap::new() });
+    let launch = Arc::new(StartSpec { pattern: revision, config: BTreeMap::new(), credentials: BTreeMap::new() });
     Arc::new(Instance {
         key: isolation.key(&pattern),
         pattern,
@@ -59,7 +59,7 @@ fn target(target: &ProbeTarget, health: u16, folder: &Path) -> Target {
 
 fn probed(instance: &Arc<Instance>, ports: Ports) -> Probed {
     let (instance, confinement) = (Arc::clone(instance), Confinement::default());
-    Probed { instance, ports, inherited: BTreeMap::new(), confinement }
+    Probed { instance, ports, inherited: BTreeMap::new(), confinement, mask: Mask::default() }
 }
 
 fn http_target(port: u16) -> Target {

@@ -35,6 +35,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
                     privileges: Privileges::default(),
                 },
                 config: BTreeMap::from([("CONFIG".to_owned(), Secret::new(config.to_string()))]),
+                credentials: BTreeMap::new(),
             }),
             supervision: Supervision {
                 healthcheck: Some(healthcheck),

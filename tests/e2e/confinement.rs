@@ -107,6 +107,7 @@ fn limits_priority_and_user_are_as_the_manifest_says() {
 /// writes down what it could.
 const ATTACK: &str = r#"
 could() { echo "$1" >> "$NOTES"; }
+cat "$CREDENTIALS/token" > /dev/null 2>&1 && could read-credentials
 cat "$FOLDER/secret" 2>/dev/null && could read-files
 [ -n "$(cat /proc/$VICTIM/environ 2>/dev/null)" ] && could read-environment
 (exec 3< /proc/$VICTIM/mem) 2>/dev/null && could read-memory
@@ -120,11 +121,15 @@ ls "$LAUNCHED" > /dev/null 2>&1 && could list-launched
 could finish
 sleep 1000
 "#;
-const ALL: &str = "call-the-api finish list-launched list-state read-environment read-files read-logs read-memory \
-                   read-records read-status signal";
+const ALL: &str = "call-the-api finish list-launched list-state read-credentials read-environment read-files \
+                   read-logs read-memory read-records read-status signal";
 
 /// What an instance of tenant b can do to one of tenant a, in words.
-fn attack(world: &World, launch: &Launch<'_>, level: &str) -> String {
+fn attack(world: &World, launch: Launch<'_>, level: &str) -> String {
+    let credentials = world.root().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("token"), "token").unwrap();
+    let launch = launch.flag("--credentials-dir", credentials.to_str().unwrap());
     world.pattern("sleeper", "sleeper", "");
     fs::create_dir(world.patterns().join("attacker")).unwrap();
     fs::write(world.patterns().join("attacker/attack"), ATTACK).unwrap();
@@ -137,7 +142,7 @@ fn attack(world: &World, launch: &Launch<'_>, level: &str) -> String {
         "session" => format!("session:{tenant}:s:{pattern}"),
         _ => format!("ns:{tenant}:{pattern}"),
     };
-    world.desire("a.yaml", &format!("pattern: sleeper\nnamespace: a\n{session}"));
+    world.desire("a.yaml", &format!("pattern: sleeper\nnamespace: a\ncredentials: {{ token: token }}\n{session}"));
     let daemon = launch.start();
     let victim = daemon.settled(&id("a", "sleeper"));
     let given = crate::world::processes::environment(victim);
@@ -153,7 +158,8 @@ fn attack(world: &World, launch: &Launch<'_>, level: &str) -> String {
     fs::write(&notes, "").unwrap();
     fs::set_permissions(&notes, fs::Permissions::from_mode(0o666)).unwrap();
     let config = format!(
-        "config: {{ VICTIM: {victim}, FOLDER: \"{}\", STATE: \"{}\", LAUNCHED: \"{}\", NOTES: \"{}\", PRISMCTL: \"{}\" }}\n",
+        "config: {{ VICTIM: {victim}, CREDENTIALS: \"{}\", FOLDER: \"{}\", STATE: \"{}\", LAUNCHED: \"{}\", NOTES: \"{}\", PRISMCTL: \"{}\" }}\n",
+        given["CREDENTIALS_DIRECTORY"],
         folder.display(),
         world.state().display(),
         world.launched().display(),
@@ -178,11 +184,11 @@ fn with_users_of_their_own_tenants_can_do_nothing_to_one_another_nor_to_the_laun
     }
     for level in ["namespace", "session"] {
         let world = World::new();
-        assert_eq!(attack(&world, &with_users(&world), level), "finish", "{level}");
+        assert_eq!(attack(&world, with_users(&world), level), "finish", "{level}");
     }
     // All of it works where nothing keeps it from working, so that the test above can fail.
     let world = World::new();
-    assert_eq!(attack(&world, &world.launch(), "namespace"), ALL);
+    assert_eq!(attack(&world, world.launch(), "namespace"), ALL);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod clients;
 mod confinement;
 mod counters;
 mod crash_alone;
+mod credentials;
 mod drift;
 mod ending;
 mod explain;

@@ -144,7 +144,7 @@ impl Program {
             pattern,
             isolation: Isolation::None,
             content: Content {
-                launch: Arc::new(StartSpec { pattern: revision, config }),
+                launch: Arc::new(StartSpec { pattern: revision, config, credentials: BTreeMap::new() }),
                 supervision,
                 state: DesiredState::Running,
                 ttl: None,
@@ -196,6 +196,7 @@ impl World {
             tenant_uids: (1_879_048_192, 2_147_483_646),
             required_protections: BTreeSet::new(),
             ceilings: Ceilings::default(),
+            credentials: Vec::new(),
             metrics: Arc::default(),
         };
         let host = Host::start(settings, Arc::clone(&records), sender).unwrap();

@@ -1,6 +1,6 @@
 //! The beginning of a run: prepare, record, release. Until the record is written its child is held.
 
-use super::{Run, Watched, cgroup_of, limit, look_after, remove_traces};
+use super::{Run, Watched, cgroup_of, clear_credentials, limit, look_after, remove_traces};
 use crate::act::cgroup::RunCgroup;
 use crate::act::clock;
 use crate::act::exit::{self, Reaping};
@@ -65,9 +65,19 @@ async fn begin(run: Run, request: PrepareRequest) -> Begun {
         Err(Refusal::PortTaken { port, holder }) => {
             run.shared.report(Event::PortTaken { key: run.key.clone(), run: run.id, port, holder }).await;
         }
-        Err(Refusal::Failed(error, fault)) => fail(&run, error, fault).await,
+        Err(Refusal::Failed(error, fault)) => {
+            take_back(&run).await;
+            fail(&run, error, fault).await;
+        }
     }
     None
+}
+
+/// Removes the credentials of a run that came to nothing.
+async fn take_back(run: &Run) {
+    let (shared, key, id) = (Arc::clone(&run.shared), run.key.clone(), run.id);
+    let work = move || clear_credentials(&shared, &key, id);
+    run.shared.blocking(run.key.namespace(), work).await;
 }
 
 async fn fail(run: &Run, error: Error, fault: Fault) {
@@ -231,6 +241,7 @@ async fn end(run: &Run, held: Held) {
     watched.signal(Signal::KILL);
     let cgroup = bury(run, watched).await;
     remove(run, cgroup).await;
+    take_back(run).await;
 }
 
 /// Waits for the end of a child that was never executed, and reaps it.

@@ -27,6 +27,7 @@ namespace: tenant-a
 session: user-123
 config: { kafka_brokers: "localhost:9092" }
 slots: { storage: { url: "postgres://…" } }
+credentials: { db: team/db }
 resources: {}
 grace_period: 10s
 state: running
@@ -44,6 +45,7 @@ fn the_contracts_example_reads_as_it_says() {
         session: Some(SessionId::new("user-123").expect("an id")),
         config: secrets("kafka_brokers", "localhost:9092"),
         slots: BTreeMap::from([("storage".to_owned(), secrets("url", "postgres://…"))]),
+        credentials: BTreeMap::from([("db".to_owned(), "team/db".into())]),
         resources: Resources::default(),
         grace_period: Some(Duration::from_secs(10)),
         state: DesiredState::Running,
@@ -60,6 +62,27 @@ fn a_ttl_is_for_launched_files() {
         (code, message.as_str()),
         (Code::InvalidInstance, "2:1: 'ttl' is for launched instances, and this file is a person's")
     );
+}
+
+#[test]
+fn credentials_are_names_and_paths_that_lead_nowhere_else() {
+    for (text, message) in [
+        ("{a/b: x}", "2:15: the name 'a/b' in 'credentials' must be"),
+        ("{.a: x}", "2:15: the name '.a' in 'credentials' must be a file's that is not hidden"),
+        ("{a: ''}", "2:15: 'credentials.a' is no path of a file: ''"),
+        ("{a: /}", "2:15: 'credentials.a' is no path of a file: '/'"),
+        ("{a: x/}", "2:15: 'credentials.a' is no path of a file: 'x/'"),
+        ("{a: x/../../etc/shadow}", "2:15: 'credentials.a' is no path of a file: 'x/../../etc/shadow'"),
+        ("{a: ./x}", "2:15: 'credentials.a' is no path of a file: './x'"),
+        ("[a]", "2:14: "),
+        ("{a: {b: c}}", "2:18: "),
+    ] {
+        let (_, found) = refused(&format!("pattern: a\ncredentials: {text}\n"));
+        assert!(found.starts_with(message), "{text}: {found}");
+    }
+    let many = (0..65).map(|n| format!("n{n}: x")).collect::<Vec<_>>().join(", ");
+    let (_, found) = refused(&format!("pattern: a\ncredentials: {{{many}}}\n"));
+    assert_eq!(found, "2:1: 'credentials' names more than 64 files");
 }
 
 #[test]

@@ -44,6 +44,13 @@ fn document(text: &mut String, spec: &InstanceSpec) {
             values(text, 2, binding);
         }
     }
+    if !spec.credentials.is_empty() {
+        line(text, 0, "credentials", "");
+        for (name, path) in &spec.credentials {
+            // It was read from a file of this kind, so it is text.
+            line(text, 1, &quoted(name), &quoted(&path.to_string_lossy()));
+        }
+    }
     resources(text, &spec.resources);
     if let Some(grace) = spec.grace_period {
         line(text, 0, "grace_period", &units::format_duration(grace));

@@ -43,7 +43,7 @@ impl Patterns for AnyPattern {
             pattern: spec.pattern.clone(),
             isolation,
             content: Content {
-                launch: Arc::new(StartSpec { pattern, config: BTreeMap::new() }),
+                launch: Arc::new(StartSpec { pattern, config: BTreeMap::new(), credentials: BTreeMap::new() }),
                 supervision: Supervision {
                     healthcheck: None,
                     stop_signal: lifecycle.stop_signal,

@@ -231,6 +231,7 @@ fn spec(namespace: &str) -> InstanceSpec {
         session: None,
         config: BTreeMap::new(),
         slots: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         resources: Resources::default(),
         grace_period: None,
         state: DesiredState::Running,

@@ -19,6 +19,7 @@ fn spec(session: &str) -> InstanceSpec {
         session: Some(SessionId::new(session).expect("a session")),
         config: BTreeMap::new(),
         slots: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         resources: Resources::default(),
         grace_period: None,
         state: DesiredState::Running,
@@ -33,6 +34,7 @@ fn a_launched_file_is_for_people_to_read() {
     let full = InstanceSpec {
         config: secrets("kafka_brokers", "localhost:9092"),
         slots: BTreeMap::from([("storage".to_owned(), secrets("url", "postgres://a"))]),
+        credentials: BTreeMap::from([("db".to_owned(), "team/db \u{e9}".into())]),
         grace_period: Some(Duration::from_secs(10)),
         ttl: Some(Duration::from_secs(1_800)),
         ..spec("auth0|123")
@@ -42,7 +44,7 @@ fn a_launched_file_is_for_people_to_read() {
         text,
         "# Launched by uid 0.\npattern: \"p\"\nisolation: session\nnamespace: \"default\"\nsession: \"auth0|123\"\n\
          config:\n  \"kafka_brokers\": \"localhost:9092\"\nslots:\n  \"storage\":\n    \"url\": \"postgres://a\"\n\
-         grace_period: 10s\nttl: 30m\n"
+         credentials:\n  \"db\": \"team/db \u{e9}\"\ngrace_period: 10s\nttl: 30m\n"
     );
     assert_eq!(read_back(std::slice::from_ref(&full)), [full]);
 }
@@ -142,6 +144,7 @@ fn specs() -> impl Strategy<Value = InstanceSpec> {
                 session: session.filter(|_| level == IsolationLevel::Session),
                 config,
                 slots,
+                credentials: BTreeMap::new(),
                 resources: Resources { cpu_limit_millis, memory_limit, pids_limit, ..Resources::default() },
                 grace_period,
                 state: if runs { DesiredState::Running } else { DesiredState::Stopped },
