@@ -38,6 +38,7 @@ mod prismctl;
 mod prometheus;
 mod prune;
 mod records;
+mod rootless;
 mod roots;
 mod scale_alone;
 mod state_folder;

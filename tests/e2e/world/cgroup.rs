@@ -44,6 +44,61 @@ impl Drop for Cgroup {
     }
 }
 
+/// Groups in the hierarchies of v1 that have these controllers, below those that the tests run in; only where there are
+/// any. Dropping it removes them.
+pub(crate) struct V1Groups(Vec<PathBuf>);
+
+impl V1Groups {
+    /// Makes them.
+    pub(crate) fn create(controllers: &[&str]) -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("launcher-e2e-{}-{number}", own_name());
+        let all = controllers.iter().filter_map(|controller| Some(own_of_v1(controller)?.join(&name)));
+        Self(all.filter(|path| fs::create_dir(path).is_ok()).collect())
+    }
+
+    /// Where they are.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.0
+    }
+}
+
+impl Drop for V1Groups {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if !super::within(Duration::from_secs(5), || {
+                remove(path);
+                !path.exists()
+            }) {
+                eprintln!("{} cannot be removed", path.display());
+            }
+        }
+    }
+}
+
+/// Gives a group to a user, as delegation does: those below it are then the user's to make.
+pub(crate) fn delegate(group: &Path, user: u32) {
+    let own = |path: &Path| std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    own(group);
+    for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"] {
+        if group.join(file).exists() {
+            own(&group.join(file));
+        }
+    }
+}
+
+/// The v1 cgroup that this process is in.
+fn own_of_v1(controller: &str) -> Option<PathBuf> {
+    let has = |list: &str| list.split(',').any(|word| word == controller);
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = mounts.find(|fields| fields[2] == "cgroup" && has(fields[3]))?;
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut fields = cgroups.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+    let own = fields.find(|fields| has(fields[1]))?;
+    Some(Path::new(mount[1]).join(own[2].trim_start_matches('/')))
+}
+
 /// Removes a cgroup and those below it, as far as they are empty.
 pub(crate) fn remove(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {

@@ -13,23 +13,35 @@ pub(crate) struct Launch<'a> {
     world: &'a World,
     flags: Vec<(String, String)>,
     variables: Vec<(String, String)>,
-    /// How many files it may have open, at the very most.
-    open_files: Option<u64>,
+    /// The file that is executed.
+    daemon: PathBuf,
+    /// What a shell does before.
+    before: Vec<String>,
+    /// And the program, with its arguments, that then executes it.
+    through: String,
 }
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let mut launch = Self { world, flags: Vec::new(), variables: Vec::new(), open_files: None }
-            .flag("--profile", "development")
-            .flag("--patterns-dir", path(world.patterns()))
-            .flag("--desired-dir", path(world.desired()))
-            .flag("--launch-dir", path(world.launched()))
-            .flag("--state-dir", path(world.state()))
-            .flag("--http-port", world.ports().http().to_string())
-            .flag("--grpc-port", "off")
-            .flag("--port-range", world.ports().range())
-            .flag("--log-format", "text");
+        let daemon = env!("CARGO_BIN_EXE_pattern-launcher").into();
+        let mut launch = Self {
+            world,
+            flags: Vec::new(),
+            variables: Vec::new(),
+            daemon,
+            before: Vec::new(),
+            through: String::new(),
+        }
+        .flag("--profile", "development")
+        .flag("--patterns-dir", path(world.patterns()))
+        .flag("--desired-dir", path(world.desired()))
+        .flag("--launch-dir", path(world.launched()))
+        .flag("--state-dir", path(world.state()))
+        .flag("--http-port", world.ports().http().to_string())
+        .flag("--grpc-port", "off")
+        .flag("--port-range", world.ports().range())
+        .flag("--log-format", "text");
         if let Some(cgroup) = world.cgroup() {
             launch = launch.flag("--cgroup", path(cgroup.to_owned()));
         }
@@ -56,19 +68,33 @@ impl<'a> Launch<'a> {
     }
 
     /// Sets how many files the daemon may have open; it cannot raise that by itself.
-    pub(crate) const fn open_files(mut self, limit: u64) -> Self {
-        self.open_files = Some(limit);
+    pub(crate) fn open_files(mut self, limit: u64) -> Self {
+        self.before.push(format!("ulimit -n {limit}"));
+        self
+    }
+
+    /// Runs it as a user without a name, to whom all of the world is given, in these cgroups.
+    pub(crate) fn by_user(mut self, user: u32, cgroups: &[PathBuf]) -> Self {
+        // The one that was built may lie where only root can go.
+        self.daemon = self.world.root().join("daemon");
+        fs::copy(env!("CARGO_BIN_EXE_pattern-launcher"), &self.daemon).unwrap();
+        let root = self.world.root();
+        let given = program("chown").args(["-R", &format!("{user}:{user}")]).arg(root).status().unwrap();
+        assert!(given.success());
+        self.before.extend(cgroups.iter().map(|cgroup| format!("echo 0 > '{}/cgroup.procs'", cgroup.display())));
+        self.through = format!("setpriv --reuid={user} --regid={user} --clear-groups");
         self
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let daemon = env!("CARGO_BIN_EXE_pattern-launcher");
-        let mut command = if let Some(limit) = self.open_files {
-            let mut shell = program("/bin/sh");
-            shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), daemon]);
-            shell
+        let mut command = if self.before.is_empty() && self.through.is_empty() {
+            program(&self.daemon)
         } else {
-            program(daemon)
+            let mut shell = program("/bin/sh");
+            let execute = format!("exec {} \"$0\" \"$@\"", self.through);
+            let script = [self.before.as_slice(), &[execute]].concat().join(" && ");
+            shell.args(["-c", &script]).arg(&self.daemon);
+            shell
         };
         command.args(words).stdin(Stdio::null());
         for (name, value) in &self.flags {
