@@ -7,6 +7,7 @@ pub mod decide;
 pub mod effect;
 pub mod outbreak;
 pub mod ports;
+pub mod squatting;
 pub mod verdict;
 
 pub use admission::StartQueue;

@@ -22,6 +22,7 @@ use crate::model::{Confinement, HealthCheck, Instance, Key, Mask, Moment, Ports,
 use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use target::Target;
 use tokio::sync::{Semaphore, mpsc};
@@ -49,6 +50,31 @@ pub struct Probed {
     pub confinement: Confinement,
     /// What it must not be quoted with.
     pub mask: Mask,
+    /// Whether it is the process itself that answers.
+    pub rightful: Rightful,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+/// Asks whether what has answered is the process itself, or else in words who.
+#[derive(Clone)]
+pub struct Rightful(Arc<dyn Fn() -> Asking + Send + Sync>);
+
+impl Rightful {
+    /// By this way of asking.
+    pub fn new(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    async fn ask(&self) -> Option<String> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Rightful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rightful")
+    }
 }
 
 /// Probes runs, and sends each outcome as [`Event::Probed`].
@@ -87,6 +113,7 @@ impl Prober {
         // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
         let span = tracing::error_span!("probe", %key, %run);
         let worker = Worker {
+            rightful: probed.rightful.clone(),
             target: Target::new(&check.target, probed, run, children),
             slots: Slots { namespace: self.namespace(key.namespace()), all: Arc::clone(&self.all) },
             key: key.clone(),

@@ -17,16 +17,17 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, Watched, clear_away, forget, limit, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
+use super::squatter::squatter;
 use super::state_folder::{Presence, make_private};
 use super::sweep::{Orphans, strays};
 use super::tenants::Tenants;
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{Ceilings, IsolationLevel, Key, Protection, RunId, RunRecord, TenantUsers};
+use crate::model::{Ceilings, IsolationLevel, Key, Ports, Protection, RunId, RunRecord, TenantUsers};
 use crate::observed::{Event, RestoredRun};
 use crate::plan::{Effect, Note, NoteLevel};
-use crate::probe::{Probed, Prober};
+use crate::probe::{Probed, Prober, Rightful};
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -314,7 +315,8 @@ impl Host {
             Effect::Probe { key, run, check, instance, ports, confinement } => {
                 let inherited = self.shared.surroundings.inherited_by(&instance, run, &confinement);
                 let mask = self.shared.output.mask(&instance);
-                self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement, mask });
+                let rightful = self.rightful(&key, run, ports);
+                self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement, mask, rightful });
             }
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
             Effect::Abandon { file_name, except } => self.abandon(file_name, except),
@@ -363,6 +365,18 @@ impl Host {
                 tracing::warn!(%error, "the folders of a session that is gone cannot be removed");
             }
         }));
+    }
+
+    /// Asks who listens on the ports of a run that has answered.
+    fn rightful(&self, key: &Key, run: RunId, ports: Ports) -> Rightful {
+        let (shared, namespace) = (Arc::clone(&self.shared), key.namespace().to_owned());
+        Rightful::new(move || {
+            let (shared, namespace) = (Arc::clone(&shared), namespace.clone());
+            Box::pin(async move {
+                let members = shared.meters.members(run)?;
+                shared.blocking(&namespace, move || squatter(&members, ports)).await
+            })
+        })
     }
 
     fn hold_to(&self, ceilings: Ceilings) {

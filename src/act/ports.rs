@@ -1,14 +1,13 @@
 //! Whether a port is free, and who holds it if not.
 
+use super::identity::all_pids;
+use super::squatter::{LISTEN, sockets};
 use crate::model::Ports;
 use crate::observed::PortKind;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// The state of a listening socket in `/proc/net/tcp`.
-const LISTEN: &str = "0A";
 
 /// The first of the two ports that a stranger listens on.
 pub(crate) fn taken(ports: Ports) -> Option<(PortKind, u16)> {
@@ -47,17 +46,7 @@ pub(crate) fn holder(port: u16) -> Option<i32> {
     if inodes.is_empty() {
         return None;
     }
-    let pids = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).filter_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, entry.path().join("fd")))
-    });
-    pids.into_iter()
-        .find(|(_, descriptors)| {
-            std::fs::read_dir(descriptors).is_ok_and(|mut entries| {
-                entries.any(|entry| entry.is_ok_and(|entry| is_socket(&entry.path(), &inodes)))
-            })
-        })
-        .map(|(pid, _)| pid)
+    all_pids().ok()?.into_iter().find(|pid| sockets(*pid).is_some_and(|all| !all.is_disjoint(&inodes)))
 }
 
 /// The inode of the socket that a line of `/proc/net/tcp` tells of, if it listens on `port`.
@@ -66,15 +55,6 @@ fn listening_inode(line: &str, port: u16) -> Option<String> {
     let (_, hex) = fields.get(1)?.rsplit_once(':')?;
     let found = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(3)? == LISTEN;
     found.then(|| (*fields.get(9).unwrap_or(&"0")).to_owned())
-}
-
-fn is_socket(link: &std::path::Path, inodes: &HashSet<String>) -> bool {
-    std::fs::read_link(link).is_ok_and(|target| {
-        target
-            .to_str()
-            .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'))
-            .is_some_and(|inode| inodes.contains(inode))
-    })
 }
 
 #[cfg(test)]

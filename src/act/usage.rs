@@ -5,6 +5,7 @@
 
 use super::cgroup::{Counters, Pressure, RunCgroup};
 use super::identity::ProcessUse;
+use super::squatter::Members;
 use super::tree::Tree;
 use crate::metrics::{Counted, Metrics};
 use crate::model::{Key, ProcessIdentity, RunId};
@@ -135,6 +136,12 @@ impl Meters {
         let mut runs = self.lock();
         runs.each.insert(run, meter);
         runs.turns.push_back(run);
+    }
+
+    /// The processes of a run that is read.
+    pub(crate) fn members(&self, run: RunId) -> Option<Members> {
+        let Meter { identity, cgroup, .. } = self.lock().each.get(&run)?.clone();
+        Some(Members { main: identity, cgroup, run })
     }
 
     /// Reads the next few runs. Returns those of which the kernel has killed a part for want of memory, and not the rest.

@@ -3,7 +3,7 @@
 //! Values stay as they are written here; what they mean is checked where the place of each is known.
 
 use super::yaml::{Settings, Written};
-use crate::model::{DesiredState, IsolationLevel, RestartPolicy, StopSignal};
+use crate::model::{Answerer, DesiredState, IsolationLevel, RestartPolicy, StopSignal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -94,6 +94,9 @@ pub(super) struct RawHealthCheck {
     /// Not healthy by then is a failed start; default 30s.
     #[schemars(with = "Option<DurationText>")]
     pub(super) startup_timeout: Option<Written>,
+    /// Whose processes may listen on its ports; any where somebody else opens them, as docker does; default own.
+    #[schemars(with = "Option<Answerer>")]
+    pub(super) answered_by: Option<Written>,
 }
 
 /// What a probe asks.

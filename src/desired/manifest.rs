@@ -7,8 +7,8 @@ use super::schema;
 use super::yaml::{self, Kind, Source};
 use crate::error::{Code, Error, Result};
 use crate::model::{
-    HealthCheck, IsolationLevel, Lifecycle, Manifest, PatternName, PatternRevision, ProbeTarget, RestartPolicy, Slot,
-    StopSignal,
+    Answerer, HealthCheck, IsolationLevel, Lifecycle, Manifest, PatternName, PatternRevision, ProbeTarget,
+    RestartPolicy, Slot, StopSignal,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -132,6 +132,13 @@ impl Reader<'_> {
             startup_timeout: duration("startup_timeout", raw.startup_timeout.as_ref(), 30)?,
             failure_threshold: threshold("failure_threshold", raw.failure_threshold.as_ref(), 3)?,
             success_threshold: threshold("success_threshold", raw.success_threshold.as_ref(), 1)?,
+            answered_by: fields
+                .choice(
+                    &["healthcheck", "answered_by"],
+                    raw.answered_by.as_ref(),
+                    &[("own", Answerer::Own), ("any", Answerer::Any)],
+                )?
+                .unwrap_or_default(),
             target: self.target(raw)?,
         })
     }

@@ -79,6 +79,27 @@ pub struct HealthCheck {
     /// Not healthy by then is a failed start.
     #[serde(with = "units::duration")]
     pub startup_timeout: Duration,
+    /// Whose processes may listen on its ports.
+    #[serde(default, skip_serializing_if = "Answerer::is_own")]
+    pub answered_by: Answerer,
+}
+
+/// Whose processes may listen on the ports of an instance that counts as healthy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Answerer {
+    /// Its own.
+    #[default]
+    Own,
+    /// Anybody's: of a program that has somebody else open its ports, as `docker run -p` does.
+    Any,
+}
+
+impl Answerer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
 }
 
 /// What a probe asks. All but `exec` go to `127.0.0.1` and the instance's `HEALTH_PORT`.

@@ -79,6 +79,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Answerer;
     use crate::model::ProbeTarget;
 
     fn pace(interval: Duration, success_threshold: u32, tenant: &str) -> Pace {
@@ -89,6 +90,7 @@ mod tests {
             failure_threshold: 1,
             success_threshold,
             startup_timeout: Duration::from_secs(1),
+            answered_by: Answerer::Own,
         };
         Pace::new(&check, &Key::parse(&format!("ns:{tenant}:p")).expect("a key"))
     }

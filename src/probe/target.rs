@@ -22,7 +22,7 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn new(target: &ProbeTarget, probed: Probed, run: RunId, children: Arc<ProbeChildren>) -> Self {
-        let Probed { instance, ports, inherited, confinement, mask } = probed;
+        let Probed { instance, ports, inherited, confinement, mask, rightful: _ } = probed;
         let port = ports.health;
         match target {
             ProbeTarget::Http { path } => {

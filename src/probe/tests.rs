@@ -1,13 +1,13 @@
 use super::*;
 use crate::act::clock;
 use crate::model::{
-    Content, DesiredState, Isolation, Namespace, Origin, PatternName, PatternRevision, Privileges, ProbeTarget,
-    Resources, RestartPolicy, StartSpec, StopSignal, Supervision,
+    Answerer, Content, DesiredState, Isolation, Namespace, Origin, PatternName, PatternRevision, Privileges,
+    ProbeTarget, Resources, RestartPolicy, StartSpec, StopSignal, Supervision,
 };
 use crate::observed::ProbeOutcome;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,7 +59,11 @@ fn target(target: &ProbeTarget, health: u16, folder: &Path) -> Target {
 
 fn probed(instance: &Arc<Instance>, ports: Ports) -> Probed {
     let (instance, confinement) = (Arc::clone(instance), Confinement::default());
-    Probed { instance, ports, inherited: BTreeMap::new(), confinement, mask: Mask::default() }
+    Probed { instance, ports, inherited: BTreeMap::new(), confinement, mask: Mask::default(), rightful: nobody_else() }
+}
+
+fn nobody_else() -> Rightful {
+    Rightful::new(|| Box::pin(std::future::ready(None)))
 }
 
 fn http_target(port: u16) -> Target {
@@ -313,6 +317,7 @@ fn check(target: ProbeTarget, timeout: Duration) -> HealthCheck {
         failure_threshold: 1,
         success_threshold: 1,
         startup_timeout: Duration::from_secs(1),
+        answered_by: Answerer::Own,
     }
 }
 
@@ -355,6 +360,54 @@ async fn a_run_is_probed_from_its_start_until_it_is_ended() {
     drop(prober);
     // The senders of the workers are gone with them, so that this ends.
     tokio::time::timeout(PATIENT, async { while events.recv().await.is_some() {} }).await.expect("every worker ends");
+}
+
+#[tokio::test]
+async fn what_somebody_else_answers_is_no_health_and_who_it_is_is_asked_once_for_each_time_it_answers_again() {
+    let (mut prober, mut events) = prober(1);
+    let instance = instance("a", Path::new("/"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let ports = Ports { grpc: 1, health: listener.local_addr().expect("an address").port() };
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let rightful = Rightful::new(move || {
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        Box::pin(std::future::ready(first.then(|| "it is pid 7".to_owned())))
+    });
+    let probed = Probed { rightful, ..probed(&instance, ports) };
+    prober.begin(instance.key.clone(), RunId::from_random(1), check(ProbeTarget::Tcp, PATIENT), probed);
+    let first = next(&mut events).await.2;
+    assert_eq!(first, ProbeOutcome::Failure("something answered, but it is pid 7".to_owned()));
+    for _ in 0..3 {
+        assert_eq!(next(&mut events).await.2, ProbeOutcome::Success);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    drop(listener);
+    while next(&mut events).await.2 == ProbeOutcome::Success {}
+    let again = TcpListener::bind(("127.0.0.1", ports.health)).await.expect("the port is still free");
+    while next(&mut events).await.2 != ProbeOutcome::Success {}
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    drop(again);
+    // Where anybody may answer nobody is asked for.
+    let any = HealthCheck { answered_by: Answerer::Any, ..check(ProbeTarget::Tcp, PATIENT) };
+    let again = TcpListener::bind(("127.0.0.1", ports.health)).await.expect("the port is still free");
+    let rightful = Rightful::new(|| Box::pin(std::future::ready(Some("it is pid 7".to_owned()))));
+    let probed = Probed { rightful, ..self::probed(&instance, ports) };
+    prober.begin(instance.key.clone(), RunId::from_random(2), any, probed);
+    while next(&mut events).await != (instance.key.clone(), RunId::from_random(2), ProbeOutcome::Success) {}
+    drop(again);
+}
+
+#[tokio::test]
+async fn what_a_failure_says_is_without_the_secrets_of_the_process_also_where_one_is_cut() {
+    let secret = "tok-".to_owned() + &"5".repeat(3_000);
+    let mask = Mask::of_values([secret.as_str(), "hunter2"].into_iter());
+    for (body, shown) in [("no hunter2 here\n".to_owned(), "no *** here"), (format!("it is {secret}\n"), "it is ***")] {
+        let (port, _) = serve_text(format!("HTTP/1.1 503 No\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+        let path = "/health?deep=1".to_owned();
+        let target = Target::Http { port, target: path.clone(), path, mask: mask.clone() };
+        assert_eq!(failure(target.ask(PATIENT).await), format!("GET /health?deep=1 answered 503: {shown}"));
+    }
 }
 
 #[tokio::test]

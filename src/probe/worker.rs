@@ -1,9 +1,10 @@
 //! The worker of one run: wait, ask, report.
 
+use super::Rightful;
 use super::pace::Pace;
 use super::target::Target;
 use super::watch::{self, Clock, Presence};
-use crate::model::{HealthCheck, Key, RunId};
+use crate::model::{Answerer, HealthCheck, Key, RunId};
 use crate::observed::{Event, ProbeOutcome};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub(super) struct Worker {
     pub(super) slots: Slots,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) clock: Clock,
+    pub(super) rightful: Rightful,
 }
 
 /// Room for one more probe: within the namespace first, so that those that wait there hold nobody else up.
@@ -39,11 +41,16 @@ impl Worker {
         let mut pace = Pace::new(&self.check, &self.key);
         let begun = (self.clock)();
         let mut wait = pace.first();
+        // Asked before it is told that it answers, and not again while it does: it takes longer than most probes.
+        let mut rightful = false;
         loop {
             let slept = watch::sleep(wait, &self.clock).await;
             let Ok(slot) = self.slots.take().await else { return };
             let before = (self.clock)();
             let (outcome, asked) = watch::attend(self.target.ask(self.check.timeout), &self.clock).await;
+            let unasked = !rightful && self.check.answered_by == Answerer::Own;
+            let outcome = if unasked && outcome == ProbeOutcome::Success { self.confirmed().await } else { outcome };
+            rightful = outcome == ProbeOutcome::Success;
             drop(slot);
             let now = (self.clock)();
             let outcome = excuse(outcome, slept.and(asked));
@@ -53,6 +60,14 @@ impl Worker {
             if self.events.send(event).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// A success, unless somebody else has answered.
+    async fn confirmed(&self) -> ProbeOutcome {
+        match self.rightful.ask().await {
+            None => ProbeOutcome::Success,
+            Some(who) => ProbeOutcome::Failure(format!("something answered, but {who}")),
         }
     }
 }

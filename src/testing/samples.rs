@@ -1,7 +1,7 @@
 //! Instances for tests.
 
 use crate::model::{
-    Content, DesiredState, HealthCheck, Instance, Isolation, Namespace, Origin, PatternName, PatternRevision,
+    Answerer, Content, DesiredState, HealthCheck, Instance, Isolation, Namespace, Origin, PatternName, PatternRevision,
     Privileges, ProbeTarget, Resources, RestartPolicy, Secret, StartSpec, StopSignal, Supervision,
 };
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ pub(crate) fn instance(pattern: &str, tenant: &str, version: u32, config: u32) -
         failure_threshold: 3,
         success_threshold: 1,
         startup_timeout: Duration::from_secs(30),
+        answered_by: Answerer::Own,
     };
     Instance {
         key: isolation.key(&pattern),

@@ -41,6 +41,7 @@ mod records;
 mod rootless;
 mod roots;
 mod scale_alone;
+mod squatters;
 mod state_folder;
 mod tenants_alone;
 mod trees;

@@ -78,6 +78,7 @@ fn the_contracts_example_reads_as_it_says() {
             failure_threshold: 3,
             success_threshold: 1,
             startup_timeout: seconds(30),
+            answered_by: Answerer::Own,
         }),
         resources: Resources {
             cpu_limit_millis: Some(1_000),
