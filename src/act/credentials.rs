@@ -15,7 +15,7 @@ use crate::model::id::short_hash;
 use crate::model::{Instance, Key, Mask, RunId};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 use rustix::process::geteuid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -42,18 +42,30 @@ pub(crate) struct Credentials {
     masks: Arc<Masks>,
 }
 
-/// What the programs of instances must not be quoted with, besides what their declarations say.
+/// How many different sets of secrets an instance is remembered to have been started with.
+const FORMER: usize = 16;
+
+/// What the programs of instances must not be quoted with: everything that they were started with under this launcher, since
+/// the last lines of a log may be those of a run that had other secrets.
 #[derive(Debug, Default)]
-pub struct Masks(Mutex<BTreeMap<Key, Mask>>);
+pub struct Masks(Mutex<BTreeMap<Key, VecDeque<Mask>>>);
 
 impl Masks {
-    /// For an instance, as of its last start.
+    /// For an instance.
     pub fn of(&self, key: &Key) -> Mask {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(key).into_iter().flatten().cloned().fold(Mask::default(), Mask::and)
     }
 
-    fn set(&self, key: &Key, mask: Mask) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), mask));
+    fn add(&self, key: &Key, mask: Mask) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let masks = all.entry(key.clone()).or_default();
+        if !masks.contains(&mask) {
+            masks.push_back(mask);
+        }
+        if masks.len() > FORMER {
+            masks.pop_front();
+        }
     }
 
     pub(super) fn forget(&self, key: &Key) {
@@ -76,14 +88,16 @@ impl Credentials {
 
     /// Copies what an instance names to where only `user`, or else the launcher's own, can read it.
     pub(crate) fn give(&self, instance: &Instance, run: RunId, user: Option<&ChildUser>) -> Result<(), Error> {
-        let wanted = &instance.content.launch.credentials;
+        let launch = &instance.content.launch;
+        let declared = Mask::of(launch.config.iter().chain(&launch.pattern.environment));
+        let wanted = &launch.credentials;
         if wanted.is_empty() {
-            self.masks.forget(&instance.key);
+            self.masks.add(&instance.key, declared);
             return Ok(());
         }
         let read = sources::read(&self.sources, wanted, instance.isolation.namespace())
             .map_err(|error| error.with("process_id", &instance.key))?;
-        self.masks.set(&instance.key, mask(read.values()));
+        self.masks.add(&instance.key, declared.and(mask(read.values())));
         let mut failure = None;
         for place in &self.places {
             match copy(place, &folder_name(&instance.key, run), &read, user) {
@@ -119,7 +133,7 @@ impl Credentials {
     pub(crate) fn adopt(&self, key: &Key, run: RunId) {
         let Some(found) = self.folder(key, run).and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
         let values: Vec<Vec<u8>> = found.flatten().filter_map(|file| std::fs::read(file.path()).ok()).collect();
-        self.masks.set(key, mask(values.iter()));
+        self.masks.add(key, mask(values.iter()));
     }
 
     /// Removes what a run was given, of which nothing lives.

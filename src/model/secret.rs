@@ -83,7 +83,7 @@ fn password(value: &str) -> Option<&str> {
 }
 
 /// Takes the secrets of an instance out of texts that its program may have put them into.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mask(Vec<Secret>);
 
 impl Mask {
