@@ -64,12 +64,14 @@ mod tests {
         );
         assert_eq!(
             keys(instance()),
-            "pattern isolation namespace namespaces session config slots resources grace_period state ttl"
+            "pattern isolation namespace namespaces session config slots credentials resources grace_period \
+             state ttl"
         );
         let at = |pointer: &str| keys(manifest().pointer(pointer).expect(pointer));
         assert_eq!(
             at("/properties/healthcheck"),
-            "type port path command interval timeout failure_threshold success_threshold startup_timeout"
+            "type port path command interval timeout failure_threshold success_threshold startup_timeout \
+             answered_by"
         );
         assert_eq!(at("/properties/resources"), "cpu_limit memory_limit cpu_request memory_request pids_limit");
         assert_eq!(at("/properties/lifecycle"), "stop_signal grace_period restart");

@@ -294,7 +294,8 @@ proptest! {
             // What is not told any more is what a process id used that has gone, and nothing else.
             for name in last.keys().filter(|name| !now.contains_key(*name)) {
                 let of_gone = matches!(what, Counted::Disappeared)
-                    && name.starts_with("pattern_launcher_process_cpu_seconds_total{process_id=");
+                    && name.starts_with("pattern_launcher_process_")
+                    && name.contains("_seconds_total{process_id=");
                 prop_assert!(of_gone, "{name} is gone by {what:?}");
             }
             last = now.into_iter().filter(|(name, _)| counts(name)).collect();

@@ -127,14 +127,16 @@ fn explained(prismctl: &Prismctl, world: &World, (name, id, causes): &Prepared) 
 fn an_explanation_of_too_much_memory_leads_to_the_limit() {
     let world = World::new();
     world.pattern("hog", "memory_hog", "args: [--mib, '512']\nresources: { memory_limit: 32Mi }");
-    world.desire("hog.yaml", "pattern: hog\nnamespace: a\n");
+    world.pattern("good", "sleeper", "resources: { memory_limit: 32Mi }");
+    world.desire("good.yaml", "pattern: good\nnamespace: b\n");
     let flags = [("--max-errors", "2"), ("--backoff-period", "20ms"), ("--circuit-retry", "off")];
     let daemon = flags.iter().fold(world.launch(), |launch, (name, value)| launch.flag(name, *value)).start();
-    let told = daemon.wait("its limits are told", |status| status.key("ns:a:hog")?.limits_effective.clone());
+    let told = daemon.wait("its limits are told", |status| status.key("ns:b:good")?.limits_effective.clone());
     if told.in_force.memory_limit.is_none() {
         eprintln!("skipped: memory cannot be limited here: {}", told.missing_in_words());
         return;
     }
+    world.desire("hog.yaml", "pattern: hog\nnamespace: a\n");
     daemon.wait("it has failed", |status| status.key("ns:a:hog").filter(|key| has_failed(key)).map(drop));
     let oom: Prepared = ("oom", "ns:a:hog", &["RESOURCE_LIMIT_EXCEEDED", "memory_limit=32Mi", "peak=", "give it more"]);
     let wrong = explained(&Prismctl::of(&world), &world, &oom);

@@ -81,7 +81,8 @@ fn without_any_it_runs_what_it_is_told_to_and_says_what_it_cannot_enforce() {
     let status = told(&daemon);
     assert_eq!(fs::metadata(format!("/proc/{}", status.pid.unwrap())).unwrap().uid(), USER);
     assert_eq!(status.tracking.as_deref(), Some("process-group"));
-    assert_eq!(status.isolation_effective.join(" "), ALWAYS, "no user and no folders of its own");
+    let told = status.isolation_effective.join(" ");
+    assert_eq!(told, format!("{ALWAYS} no_capabilities"), "no user and no folders of its own");
     let limits = status.limits_effective.unwrap();
     assert_eq!((limits.in_force.memory_limit, limits.in_force.pids_limit), (None, None), "{limits:?}");
     let missing = limits.missing_in_words();
