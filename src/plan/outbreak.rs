@@ -1,7 +1,7 @@
 //! The breaker of a version: what fails alike in several namespaces is tried with one.
 //!
 //! A version is what instances of a pattern are started from in common: its manifest and its executable. Its breaker is
-//! open while at least [`MASS`] of its instances, of at least [`NAMESPACES`] namespaces, fail alike (their last failures
+//! open while at least `MASS` of its instances, of at least `NAMESPACES` namespaces, fail alike (their last failures
 //! have the same code) and that concerns more than half of the namespaces in which it is used. A namespace is concerned
 //! when an instance of it fails and none is well. So a tenant whose thousand sessions crash, by its own config, counts
 //! as one and holds up nobody else, and whose instances work has nothing to do with it.
