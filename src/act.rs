@@ -26,6 +26,7 @@ mod privileges;
 mod reaper;
 mod run;
 mod shared;
+mod sockets;
 mod squatter;
 mod sweep;
 mod sys;

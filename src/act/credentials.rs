@@ -12,7 +12,7 @@ pub use sources::CredentialSource;
 use super::spawner::ChildUser;
 use crate::error::{Code, Error};
 use crate::model::id::short_hash;
-use crate::model::{Instance, Key, Mask, RunId};
+use crate::model::{Instance, Key, Mask, RunId, StartSpec};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 use rustix::process::geteuid;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,7 +89,7 @@ impl Credentials {
     /// Copies what an instance names to where only `user`, or else the launcher's own, can read it.
     pub(crate) fn give(&self, instance: &Instance, run: RunId, user: Option<&ChildUser>) -> Result<(), Error> {
         let launch = &instance.content.launch;
-        let declared = Mask::of(launch.config.iter().chain(&launch.pattern.environment));
+        let declared = declared(launch);
         let wanted = &launch.credentials;
         if wanted.is_empty() {
             self.masks.add(&instance.key, declared);
@@ -170,6 +170,11 @@ fn folder_name(key: &Key, run: RunId) -> String {
 
 fn is_memory(folder: &Path) -> bool {
     rustix::fs::statfs(folder).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| MAGIC.contains(&kind)))
+}
+
+/// What the declaration of an instance says that its program must not be quoted with.
+pub(super) fn declared(launch: &StartSpec) -> Mask {
+    Mask::of(launch.config.iter().chain(&launch.pattern.environment))
 }
 
 fn mask<'a>(values: impl Iterator<Item = &'a Vec<u8>>) -> Mask {

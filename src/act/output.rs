@@ -16,7 +16,7 @@ mod reading;
 mod unlinked;
 
 use super::clock;
-use super::credentials::Masks;
+use super::credentials::{Masks, declared};
 use super::turns::Turns;
 use crate::error::{Code, Error, Result};
 use crate::model::{Instance, Key, Mask, RunId};
@@ -173,8 +173,7 @@ impl Output {
 
     /// What the program of an instance must not be quoted with.
     pub fn mask(&self, instance: &Instance) -> Mask {
-        let launch = &instance.content.launch;
-        Mask::of(launch.config.iter().chain(&launch.pattern.environment)).and(self.masks.of(&instance.key))
+        declared(&instance.content.launch).and(self.masks.of(&instance.key))
     }
 
     /// Takes over other limits.

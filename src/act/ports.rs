@@ -1,7 +1,6 @@
 //! Whether a port is free, and who holds it if not.
 
-use super::identity::all_pids;
-use super::squatter::{LISTEN, sockets};
+use super::sockets;
 use crate::model::Ports;
 use crate::observed::PortKind;
 use rustix::io::Errno;
@@ -38,23 +37,12 @@ fn try_bind(address: &SocketAddr) -> Result<(), Errno> {
 
 /// The process that listens on a port, if that can be seen from here.
 pub(crate) fn holder(port: u16) -> Option<i32> {
-    let inodes: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().skip(1).filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
-        .collect();
+    let listening = sockets::listening().into_iter().filter(|listener| listener.port == port);
+    let inodes: HashSet<String> = listening.map(|listener| listener.inode).collect();
     if inodes.is_empty() {
         return None;
     }
-    all_pids().ok()?.into_iter().find(|pid| sockets(*pid).is_some_and(|all| !all.is_disjoint(&inodes)))
-}
-
-/// The inode of the socket that a line of `/proc/net/tcp` tells of, if it listens on `port`.
-fn listening_inode(line: &str, port: u16) -> Option<String> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let (_, hex) = fields.get(1)?.rsplit_once(':')?;
-    let found = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(3)? == LISTEN;
-    found.then(|| (*fields.get(9).unwrap_or(&"0")).to_owned())
+    sockets::holder(|all| !all.is_disjoint(&inodes))
 }
 
 #[cfg(test)]

@@ -5,16 +5,11 @@
 //! network namespace of its own or the descriptors of another user's process, is nobody's fault.
 
 use super::cgroup::RunCgroup;
-use super::identity::{ProcessStat, all_pids, environment_value};
+use super::identity::{ProcessStat, environment_value};
+use super::sockets::{self, Listener};
 use crate::model::{Ports, ProcessIdentity, RunId};
 use crate::plan::squatting::{Owner, Reach, answers};
 use std::collections::HashSet;
-use std::path::Path;
-
-/// The state of a listening socket in `/proc/net/tcp`.
-pub(super) const LISTEN: &str = "0A";
-/// 127.0.0.1 there, as the kernel prints its bytes, and mapped into IPv6.
-const LOOPBACK: [[u8; 4]; 2] = [[127, 0, 0, 1], [0, 0, 0, 0]];
 
 /// The processes of a run.
 #[derive(Debug, Clone)]
@@ -27,28 +22,24 @@ pub(crate) struct Members {
     pub(crate) run: RunId,
 }
 
-/// A socket that listens.
-struct Listener {
-    port: u16,
-    reach: Reach,
-    inode: String,
-}
-
 /// In words, which port of a run is answered by somebody else, and by whom; `None` when it is the run itself, nobody, or
 /// cannot be told.
 pub(crate) fn squatter(members: &Members, ports: Ports) -> Option<String> {
-    let listeners = listeners(ports);
+    let promised =
+        |listener: &Listener| listener.reach.is_some() && [ports.health, ports.grpc].contains(&listener.port);
+    let listeners: Vec<Listener> = sockets::listening().into_iter().filter(promised).collect();
     if listeners.is_empty() {
         return None;
     }
-    let own: HashSet<String> = members.pids().into_iter().filter_map(sockets).flatten().collect();
+    let own: HashSet<String> = members.pids().into_iter().filter_map(sockets::of).flatten().collect();
     for (name, port) in [("HEALTH_PORT", ports.health), ("GRPC_PORT", ports.grpc)] {
         let owners: Vec<(Reach, Owner)> = listeners
             .iter()
             .filter(|listener| listener.port == port)
-            .map(|listener| {
+            .filter_map(|listener| {
+                let reach = listener.reach?;
                 let is_own = own.contains(&listener.inode);
-                (listener.reach, if is_own { Owner::Own } else { members.owner(&listener.inode) })
+                Some((reach, if is_own { Owner::Own } else { members.owner(&listener.inode) }))
             })
             .collect();
         match answers(&owners) {
@@ -73,9 +64,7 @@ impl Members {
 
     /// Whose a socket is that none of the members had when they were looked at.
     fn owner(&self, inode: &str) -> Owner {
-        let Some(pid) =
-            all_pids().ok().into_iter().flatten().find(|pid| sockets(*pid).is_some_and(|all| all.contains(inode)))
-        else {
+        let Some(pid) = sockets::holder(|all| all.contains(inode)) else {
             // Its holder is another user's and we may not look, or it has just closed it.
             return Owner::Unknown;
         };
@@ -94,44 +83,6 @@ impl Members {
             Ok(_) | Err(_) => Owner::Unknown,
         }
     }
-}
-
-/// The inodes of the sockets that a process has open; `None` where that cannot be seen.
-pub(super) fn sockets(pid: i32) -> Option<HashSet<String>> {
-    let inode = |link: &Path| {
-        let target = std::fs::read_link(link).ok()?;
-        Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
-    };
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    Some(entries.flatten().filter_map(|entry| inode(&entry.path())).collect())
-}
-
-fn listeners(ports: Ports) -> Vec<Listener> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
-    lines.filter_map(listener).filter(|found| found.port == ports.health || found.port == ports.grpc).collect()
-}
-
-/// What a line of `/proc/net/tcp` or `tcp6` tells of, if that can be given connections to 127.0.0.1.
-fn listener(line: &str) -> Option<Listener> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let (address, port) = fields.next()?.rsplit_once(':')?;
-    let (state, inode) = (fields.nth(1)?, fields.nth(5)?);
-    let words: Vec<[u8; 4]> = address
-        .as_bytes()
-        .chunks(8)
-        // Each 32 bits are printed as a number of this machine.
-        .map(|word| Some(u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?.to_ne_bytes()))
-        .collect::<Option<_>>()?;
-    let reach = match words.as_slice() {
-        [last] if *last == LOOPBACK[0] => Reach::Loopback,
-        [last] if *last == LOOPBACK[1] => Reach::AnyV4,
-        [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0xff, 0xff], last] if *last == LOOPBACK[0] => Reach::Loopback,
-        [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0xff, 0xff] | [0, 0, 0, 0], [0, 0, 0, 0]] => Reach::AnyV6,
-        _ => return None,
-    };
-    let port = u16::from_str_radix(port, 16).ok()?;
-    (state == LISTEN).then(|| Listener { port, reach, inode: inode.to_owned() })
 }
 
 #[cfg(test)]

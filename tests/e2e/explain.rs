@@ -3,6 +3,7 @@
 
 mod normal;
 
+use crate::limits::limits_memory;
 use crate::world::{Daemon, Prismctl, World, wait_for};
 use normal::normal;
 use pattern_launcher::model::{KeyStatus, ProcessState};
@@ -131,9 +132,7 @@ fn an_explanation_of_too_much_memory_leads_to_the_limit() {
     world.desire("good.yaml", "pattern: good\nnamespace: b\n");
     let flags = [("--max-errors", "2"), ("--backoff-period", "20ms"), ("--circuit-retry", "off")];
     let daemon = flags.iter().fold(world.launch(), |launch, (name, value)| launch.flag(name, *value)).start();
-    let told = daemon.wait("its limits are told", |status| status.key("ns:b:good")?.limits_effective.clone());
-    if told.in_force.memory_limit.is_none() {
-        eprintln!("skipped: memory cannot be limited here: {}", told.missing_in_words());
+    if !limits_memory(&daemon, "ns:b:good") {
         return;
     }
     world.desire("hog.yaml", "pattern: hog\nnamespace: a\n");

@@ -12,7 +12,7 @@ fn limits(daemon: &Daemon, id: &str, expected: impl Fn(&LimitsEffective) -> bool
 
 /// Whether memory can be limited on this machine, as a first instance says; what the launcher cannot is tested in
 /// `tests/host`.
-fn limits_memory(daemon: &Daemon, id: &str) -> bool {
+pub(crate) fn limits_memory(daemon: &Daemon, id: &str) -> bool {
     let told = limits(daemon, id, |_| true);
     if told.in_force.memory_limit.is_none() {
         eprintln!("skipped: memory cannot be limited here: {}", told.missing_in_words());
