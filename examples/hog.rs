@@ -5,19 +5,24 @@
 mod args;
 
 use args::Args;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: hog [--of cpu|processes|descriptors] [--most N]
+usage: hog [--of cpu|processes|descriptors|ports] [--most N] [--ports FIRST-LAST]
 
 Takes all it can get of
   cpu          by computing in N threads (4); the default
   processes    by starting two that do the same, and so on for N generations (10, two thousand processes)
   descriptors  by opening up to N files (100000)
+  ports        by listening on up to N ports (100000) of FIRST to LAST (15000-32767) and answering 200 to whoever asks
 says what was refused when something is, and tries again.";
 
 /// Between two attempts.
@@ -31,6 +36,7 @@ fn main() -> Result<(), String> {
         "cpu" => burn(args.value("--most", 4)?),
         "processes" => multiply(args.value("--most", 10)?)?,
         "descriptors" => open(args.value("--most", 100_000)?),
+        "ports" => squat(&range(&args.value("--ports", "15000-32767".to_owned())?)?, args.value("--most", 100_000)?),
         other => return Err(format!("--of cannot be {other:?}; --help tells what it takes")),
     }
     loop {
@@ -82,11 +88,60 @@ fn open(most: usize) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a fixture that waits on purpose")]
+fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let ports = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    ports.ok_or_else(|| format!("--ports cannot be {text:?}; --help tells what it takes"))
+}
+
+fn squat(ports: &RangeInclusive<u16>, mut most: usize) -> ! {
+    let mut held = BTreeMap::new();
+    let mut told = false;
+    loop {
+        for port in ports.clone() {
+            if held.len() >= most || held.contains_key(&port) {
+                continue;
+            }
+            match listen(port) {
+                Ok(listener) => drop(held.insert(port, listener)),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    // To answer takes a descriptor, too.
+                    drop(held.pop_last());
+                    most = held.len();
+                    refused(&mut told, &format!("another port beside {most}: {error}"));
+                }
+            }
+        }
+        held.values().for_each(answer);
+        again();
+    }
+}
+
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Tells all that wait on a port that all is well.
+fn answer(listener: &TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        // Whoever is slow or gone is no affair of a squatter's.
+        drop(stream.set_read_timeout(Some(AGAIN)));
+        drop(stream.read(&mut [0; 1024]));
+        drop(stream.write_all(b"HTTP/1.1 200 \r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "standard output is the instance's log")]
 fn refused(told: &mut bool, what: &str) {
     if !std::mem::replace(told, true) {
         println!("refused: {what}");
     }
+    again();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a fixture that waits on purpose")]
+fn again() {
     thread::sleep(AGAIN);
 }

@@ -15,12 +15,13 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// What follows a start is over by then, and a hog has all that it gets.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The hogs: what each is called, its program, its arguments, and what it may have.
-const HOGS: [[&str; 4]; 5] = [
+const HOGS: [[&str; 4]; 6] = [
     ["a memory hog", "memory_hog", "\"--mib\", \"4096\"", "resources: { memory_limit: 256Mi, cpu_limit: 0.5 }"],
     ["a CPU burner", "hog", "\"--of\", \"cpu\"", "resources: { cpu_limit: 0.5 }"],
     ["a fork bomb", "hog", "\"--of\", \"processes\"", "resources: { pids_limit: 100, cpu_limit: 0.5 }"],
     ["a log flooder", "log_flooder", "\"--lines\", \"1000000000\"", "resources: { cpu_limit: 0.5 }"],
     ["a descriptor hog", "hog", "\"--of\", \"descriptors\"", "rlimits: { nofile: 1024 }"],
+    ["a port squatter", "hog", "\"--of\", \"ports\", \"--ports\", \"RANGE\"", "rlimits: { nofile: 150 }"],
 ];
 
 /// Measures each hog, with the neighbour alone before it and after it.
@@ -37,6 +38,7 @@ pub(crate) fn measure(table: &mut Table, folder: &Path) {
     pause(SETTLE);
     for [what, example, args, may] in HOGS {
         let alone = ask(port);
+        let args = args.replace("RANGE", &world.ports().range());
         world.pattern("hog", example, &format!("args: [{args}]\n{may}"));
         world.desire("hog.yaml", "pattern: hog\nnamespace: a\n");
         daemon.wait("the hog is at it", |status| status.key("ns:a:hog").map(drop));

@@ -5,7 +5,7 @@ use crate::model::Ports;
 use crate::observed::PortKind;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The first of the two ports that a stranger listens on.
@@ -35,14 +35,16 @@ fn try_bind(address: &SocketAddr) -> Result<(), Errno> {
     bind(&socket, address)
 }
 
-/// The process that listens on a port, if that can be seen from here.
-pub(crate) fn holder(port: u16) -> Option<i32> {
-    let listening = sockets::listening().into_iter().filter(|listener| listener.port == port);
-    let inodes: HashSet<String> = listening.map(|listener| listener.inode).collect();
+/// The process that listens on a port, if that can be seen from here; and all ports that anybody listens on.
+pub(crate) fn holder(port: u16) -> (Option<i32>, BTreeSet<u16>) {
+    let listeners = sockets::listening();
+    let listening = listeners.iter().map(|listener| listener.port).collect();
+    let on_it = listeners.into_iter().filter(|listener| listener.port == port);
+    let inodes: HashSet<String> = on_it.map(|listener| listener.inode).collect();
     if inodes.is_empty() {
-        return None;
+        return (None, listening);
     }
-    sockets::holder(|all| !all.is_disjoint(&inodes))
+    (sockets::holder(|all| !all.is_disjoint(&inodes)), listening)
 }
 
 #[cfg(test)]
@@ -64,7 +66,8 @@ mod tests {
             let port = listener.local_addr().expect("an address").port();
             assert!(!is_free(port), "{address}");
             assert_eq!(taken(Ports { grpc: port, health: 1 }), Some((PortKind::Grpc, port)), "{address}");
-            assert_eq!(holder(port), Some(own_pid()), "{address}");
+            let (holder, listening) = holder(port);
+            assert_eq!((holder, listening.contains(&port)), (Some(own_pid()), true), "{address}");
         }
     }
 
@@ -79,6 +82,7 @@ mod tests {
         drop(listener);
         drop(client);
         assert!(is_free(address.port()));
-        assert_eq!(holder(address.port()), None);
+        let (holder, listening) = holder(address.port());
+        assert_eq!((holder, listening.contains(&address.port())), (None, false));
     }
 }

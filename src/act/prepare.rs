@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 use crate::model::{Confinement, Environment, Instance, Key, LimitsEffective, Protection, RunId, expand};
 use crate::observed::{Fault, PortKind};
 use crate::plan::PrepareRequest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,8 @@ pub(crate) enum Refusal {
         port: PortKind,
         /// The stranger, where it can be found out.
         holder: Option<i32>,
+        /// All ports that anybody listens on.
+        listening: BTreeSet<u16>,
     },
     /// Something else, and who is to blame.
     Failed(Error, Fault),
@@ -106,7 +108,8 @@ pub(crate) enum Refusal {
 /// Gets a start ready. Reads files and asks the kernel, so it belongs on a thread that may block.
 pub(crate) fn prepare(surroundings: &Surroundings, request: &PrepareRequest) -> Result<Ready, Refusal> {
     if let Some((port, number)) = ports::taken(request.ports) {
-        return Err(Refusal::PortTaken { port, holder: ports::holder(number) });
+        let (holder, listening) = ports::holder(number);
+        return Err(Refusal::PortTaken { port, holder, listening });
     }
     let pattern = &request.instance.content.launch.pattern;
     let (privileges, confinement) = confine(surroundings, request)?;

@@ -5,6 +5,7 @@ use crate::model::{
     Caller, Condition, DesiredStatus, ExitReason, Instance, Key, LimitsEffective, Memory, OomKill, ProcessIdentity,
     RunId, RunRecord,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub enum Event {
         port: PortKind,
         /// The stranger, where it can be found out.
         holder: Option<i32>,
+        /// All ports that anybody listens on.
+        listening: BTreeSet<u16>,
     },
     /// The main process of a run has ended.
     Exited {

@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Moment, Ports};
 use crate::observed::PortKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a port that a stranger was found on is not handed out.
@@ -50,10 +50,10 @@ impl PortTable {
     pub fn allocate(&mut self, key: &Key, preferred: Option<u16>, now: Moment) -> Result<Ports> {
         let health = match preferred {
             Some(port) if self.is_free(port, now) => port,
-            Some(_) | None => self.search(key, now)?,
+            Some(_) | None => self.search(key, &BTreeSet::new(), now)?,
         };
         self.owners.insert(health, key.clone());
-        match self.search(key, now) {
+        match self.search(key, &BTreeSet::new(), now) {
             Ok(grpc) => {
                 self.owners.insert(grpc, key.clone());
                 Ok(Ports { grpc, health })
@@ -65,14 +65,22 @@ impl PortTable {
         }
     }
 
-    /// Gives a key another port in place of one that a stranger holds.
-    pub fn replace(&mut self, key: &Key, ports: Ports, kind: PortKind, now: Moment) -> Result<Ports> {
+    /// Gives a key another port in place of one that a stranger holds: none that somebody listens on, since whoever has one
+    /// port may have a thousand, and each that is tried is a start that is put off.
+    pub fn replace(
+        &mut self,
+        key: &Key,
+        ports: Ports,
+        kind: PortKind,
+        listening: &BTreeSet<u16>,
+        now: Moment,
+    ) -> Result<Ports> {
         let taken = match kind {
             PortKind::Grpc => ports.grpc,
             PortKind::Health => ports.health,
         };
         self.strangers.insert(taken, now);
-        let port = self.search(key, now)?;
+        let port = self.search(key, listening, now)?;
         self.owners.remove(&taken);
         self.owners.insert(port, key.clone());
         Ok(match kind {
@@ -94,9 +102,10 @@ impl PortTable {
         !self.owners.contains_key(&port) && self.strangers.get(&port).is_none_or(|seen| now.since(*seen) >= AVOID)
     }
 
-    fn search(&mut self, key: &Key, now: Moment) -> Result<u16> {
+    fn search(&mut self, key: &Key, listening: &BTreeSet<u16>, now: Moment) -> Result<u16> {
         let start = if (self.first..=self.last).contains(&self.next) { self.next } else { self.first };
-        let found = (start..=self.last).chain(self.first..start).find(|port| self.is_free(*port, now));
+        let free = |port: &u16| self.is_free(*port, now) && !listening.contains(port);
+        let found = (start..=self.last).chain(self.first..start).find(free);
         if let Some(port) = found {
             self.next = if port == self.last { self.first } else { port + 1 };
             return Ok(port);
@@ -147,10 +156,23 @@ mod tests {
     fn a_strangers_port_is_given_up_and_avoided_for_a_while() {
         let mut table = PortTable::new((15_000, 15_003));
         let before = table.allocate(&key("a"), None, now()).expect("free");
-        let after = table.replace(&key("a"), before, PortKind::Health, now()).expect("free");
+        let after = table.replace(&key("a"), before, PortKind::Health, &BTreeSet::new(), now()).expect("free");
         assert_eq!(before.grpc, after.grpc);
         assert_ne!(before.health, after.health);
         assert!(table.allocate(&key("b"), None, now()).is_err(), "one of the four is avoided");
         assert!(table.allocate(&key("b"), None, now().after(AVOID)).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_the_next_one_and_is_not_avoided_later() {
+        let mut table = PortTable::new((15_000, 15_005));
+        let before = table.allocate(&key("a"), None, now()).expect("free");
+        let listening = BTreeSet::from([before.grpc, 15_002, 15_003, 15_004]);
+        let after = table.replace(&key("a"), before, PortKind::Grpc, &listening, now()).expect("free");
+        assert_eq!(after, Ports { grpc: 15_005, ..before });
+        let error = table.replace(&key("a"), after, PortKind::Grpc, &listening, now()).expect_err("none is left");
+        assert_eq!(error.code(), Code::PortAllocationFailed);
+        let other = table.allocate(&key("b"), None, now()).expect("they may be free by now");
+        assert_eq!(BTreeSet::from([other.grpc, other.health]), BTreeSet::from([15_002, 15_003]));
     }
 }

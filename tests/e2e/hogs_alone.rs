@@ -143,3 +143,41 @@ fn a_descriptor_hog_has_no_more_files_open_than_it_may() {
     calm.is_untouched();
     assert_eq!((open(), calm.daemon.settled(HOG)), (200, pid));
 }
+
+#[test]
+fn a_port_squatter_is_named_and_others_get_ports_that_it_has_not() {
+    let world = World::new();
+    let Some(calm) = Calm::start(&world, &world.launch().flag("--backoff-period", "200ms")) else { return };
+    // It has its ports, and does not listen before it is told to.
+    let told = world.root().join("listen");
+    world.pattern("late", "hello", "");
+    let script = format!("test -e {} && exec ./late; exec sleep 1000", told.display());
+    let check = "healthcheck: { path: /health, interval: 100ms, startup_timeout: 10s }";
+    let manifest = format!("name: late\nversion: 1.0.0\nexecutable: sh\nargs: [-c, '{script}']\n{check}\n");
+    world.put(&world.patterns().join("late/manifest.yaml"), &manifest);
+    world.desire("late.yaml", "pattern: late\nnamespace: b\n");
+    let late = "ns:b:late";
+    calm.daemon.wait("it is started", |status| status.key(late)?.pid);
+    // It has descriptors for half of the range.
+    let squats = format!("\"--of\", \"ports\", \"--ports\", \"{}\"", world.ports().range());
+    unleash(&world, "hog", &squats, "rlimits: { nofile: 100 }");
+    wait_for("it is refused another port", || printed(&world).contains("refused: another port").then_some(()));
+    let hog = calm.daemon.settled(HOG);
+    let by_it = format!("is held by pid {hog}");
+    calm.daemon.wait("the squatter is named", |status| {
+        let key = status.key(late)?;
+        assert!(!key.healthy, "what answers is the squatter");
+        key.last_error.as_ref().filter(|error| error.contains(&by_it)).map(drop)
+    });
+    fs::write(&told, "").unwrap();
+    calm.daemon.settled(late);
+    world.pattern("other", "hello", "healthcheck: { path: /health, interval: 100ms }");
+    world.desire("others.yaml", "pattern: other\nnamespaces: [b, c, d]\n");
+    for other in ["ns:b:other", "ns:c:other", "ns:d:other"] {
+        calm.daemon.settled(other);
+    }
+    let moves = calm.daemon.log().lines().filter(|line| line.contains(&by_it) && line.contains("; now ")).count();
+    assert!((1..=12).contains(&moves), "a start is put off once for each port at most, not {moves} times in all");
+    calm.is_untouched();
+    assert_eq!(calm.daemon.settled(HOG), hog, "nobody ends it");
+}

@@ -62,8 +62,9 @@ async fn begin(run: Run, request: PrepareRequest) -> Begun {
             run.shared.report(Event::Prepared { key: run.key.clone(), run: run.id, process }).await;
             return hold(run, held).await;
         }
-        Err(Refusal::PortTaken { port, holder }) => {
-            run.shared.report(Event::PortTaken { key: run.key.clone(), run: run.id, port, holder }).await;
+        Err(Refusal::PortTaken { port, holder, listening }) => {
+            let key = run.key.clone();
+            run.shared.report(Event::PortTaken { key, run: run.id, port, holder, listening }).await;
         }
         Err(Refusal::Failed(error, fault)) => {
             take_back(&run).await;

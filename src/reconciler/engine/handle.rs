@@ -10,6 +10,7 @@ use crate::model::{
 use crate::observed::{Ending, Event, Fault, Health, Phase, PortKind, ProbeOutcome, Run, Stage, fold};
 use crate::plan::decide::drift;
 use crate::plan::{Drift, Effect, NoteLevel, PrepareRequest, Reason, StopCause};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ impl Engine {
                 self.on_start_failed(&key, run, &error, fault, now, dice);
                 self.touch(&key, mark);
             }
-            Event::PortTaken { key, run, port, holder } => {
-                self.on_port_taken(&key, run, port, holder, now, dice);
+            Event::PortTaken { key, run, port, holder, listening } => {
+                self.on_port_taken(&key, run, port, (holder, &listening), now, dice);
                 self.touch(&key, mark);
             }
             Event::Exited { key, run, exit, oom, tree_gone } => {
@@ -219,7 +220,7 @@ impl Engine {
         key: &Key,
         run: RunId,
         port: PortKind,
-        holder: Option<i32>,
+        (holder, listening): (Option<i32>, &BTreeSet<u16>),
         now: Moment,
         dice: &mut dyn Dice,
     ) {
@@ -229,7 +230,7 @@ impl Engine {
             return;
         }
         let before = start.ports;
-        match self.ports.replace(key, before, port, now) {
+        match self.ports.replace(key, before, port, listening, now) {
             Ok(ports) => {
                 start.ports = ports;
                 entry.observed.memory.ports = Some(ports);

@@ -123,12 +123,14 @@ impl World {
         let taken = [(PortKind::Grpc, ports.grpc), (PortKind::Health, ports.health)];
         if let Some((port, _)) = taken.into_iter().find(|(_, port)| self.strangers.contains(port)) {
             self.oracle.moved.insert(key.clone());
-            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711) });
+            let listening = self.strangers.clone();
+            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711), listening });
         }
         if self.chance.once_in(self.settings.port_taken_once_in) {
             let port = if self.chance.once_in(2) { PortKind::Grpc } else { PortKind::Health };
             self.oracle.moved.insert(key.clone());
-            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711) });
+            let listening = self.strangers.clone();
+            return self.deliver(after, Event::PortTaken { key, run, port, holder: Some(4711), listening });
         }
         let Some(pid) = self.free_pid() else {
             let error = Error::new(Code::ProcessStartFailed, "no pid is free");
