@@ -222,6 +222,7 @@ fn defaults(settings: &Settings, production: bool) -> Defaults {
         cpu_limit_millis: settings.cpu_limit.map_or(production.then_some(2_000), |limit| limit.0),
         memory_limit: settings.memory_limit.map_or(production.then_some(1 << 30), |limit| limit.0),
         pids_limit: settings.pids_limit.map_or(production.then_some(PIDS_LIMIT), |limit| limit.0),
+        oom_policy: settings.oom_policy,
         ..Resources::default()
     };
     let written = [
@@ -370,6 +371,7 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::OomPolicy;
 
     fn decided(settings: Settings) -> Result<Config> {
         Config::decide(settings, None)
@@ -385,6 +387,9 @@ mod tests {
         assert_eq!(development.launch_dir, Path::new("./desired/launched"));
         assert_eq!(development.state_dir, Path::new(".pattern-launcher"));
         assert_eq!(development.http, "127.0.0.1:9092".parse().ok());
+
+        let named = decided(Settings { oom_policy: Some(OomPolicy::Continue), ..Settings::default() }).unwrap();
+        assert_eq!(named.defaults.resources.on_oom(), OomPolicy::Continue);
 
         let production = Config::decide(
             Settings { profile: Some(Profile::Production), ..Settings::default() },

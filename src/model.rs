@@ -26,8 +26,8 @@ pub use instance::{Content, DesiredState, Instance, Origin, Ports, StartSpec, Su
 pub use isolation::{Isolation, IsolationLevel};
 pub use limits::{Limit, LimitsEffective, NotEnforced, OomKill, Unenforced};
 pub use pattern::{
-    Answerer, HealthCheck, Lifecycle, Manifest, PatternRevision, ProbeTarget, Resources, RestartPolicy, Slot,
-    StopSignal,
+    Answerer, HealthCheck, Lifecycle, Manifest, OomPolicy, PatternRevision, ProbeTarget, Resources, RestartPolicy,
+    Slot, StopSignal,
 };
 pub use policy::Policy;
 pub use privileges::{Confinement, LimitName, Privileges, ProcessLimit, Protection, TenantUsers};

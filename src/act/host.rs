@@ -277,11 +277,11 @@ impl Host {
                 self.shared.surroundings.credentials.adopt(&record.key, record.run);
                 let run = self.run(&record.key, record.run);
                 let Watched { identity, tree, .. } = &watched;
-                self.shared.meters.begin(&record.key, record.run, identity, tree, Beginning::Adopted);
+                let oom = record.supervision.resources.on_oom();
+                self.shared.meters.begin(&record.key, record.run, identity, tree, oom, Beginning::Adopted);
                 self.shared.output.runs(&record.key, record.run, identity.pid);
                 // A launcher that has died may have recorded a limit and not set it; and what is in force is to be told.
-                let limit = limit::is_due(&record, tree, self.shared.surroundings.cgroups.as_ref())
-                    .then(|| record.supervision.resources.clone());
+                let limit = limit::due(&record, tree, self.shared.surroundings.cgroups.as_ref());
                 self.spawn(&record.key, record.run, look_after(run, watched, Orders { limit, ..Orders::default() }));
                 RestoredRun::Alive(record)
             }

@@ -8,7 +8,7 @@ use super::identity::ProcessUse;
 use super::squatter::Members;
 use super::tree::Tree;
 use crate::metrics::{Counted, Metrics};
-use crate::model::{Key, ProcessIdentity, RunId};
+use crate::model::{Key, OomPolicy, ProcessIdentity, RunId};
 use rustix::param::{clock_ticks_per_second, page_size};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +96,8 @@ struct Meter {
     readings: u32,
     /// Whether the cgroup tells CPU time, so that a last reading can wait until it is about to be removed.
     cgroup_tells: bool,
+    /// What is to become of it when a part of it is killed for want of memory.
+    oom: OomPolicy,
     /// Whether its main process has ended. Another run of the key may have begun by the time its tree is gone.
     ended: bool,
 }
@@ -113,7 +115,15 @@ impl Meters {
     }
 
     /// A run is read from now on.
-    pub(crate) fn begin(&self, key: &Key, run: RunId, identity: &ProcessIdentity, tree: &Tree, from: Beginning) {
+    pub(crate) fn begin(
+        &self,
+        key: &Key,
+        run: RunId,
+        identity: &ProcessIdentity,
+        tree: &Tree,
+        oom: OomPolicy,
+        from: Beginning,
+    ) {
         self.metrics.usage_begins(key);
         let (cgroup, cgroup_tells) = match tree {
             Tree::Cgroup(cgroup) => (Some(cgroup.clone()), cgroup.tells_cpu()),
@@ -131,11 +141,19 @@ impl Meters {
             counters: Counters::default(),
             readings: 0,
             cgroup_tells,
+            oom,
             ended: false,
         };
         let mut runs = self.lock();
         runs.each.insert(run, meter);
         runs.turns.push_back(run);
+    }
+
+    /// What is to become of a run of which a part is killed for want of memory.
+    pub(crate) fn follow(&self, run: RunId, oom: OomPolicy) {
+        if let Some(meter) = self.lock().each.get_mut(&run) {
+            meter.oom = oom;
+        }
     }
 
     /// The processes of a run that is read.
@@ -144,7 +162,8 @@ impl Meters {
         Some(Members { main: identity, cgroup, run })
     }
 
-    /// Reads the next few runs. Returns those of which the kernel has killed a part for want of memory, and not the rest.
+    /// Reads the next few runs. Returns those of which the kernel has killed a part for want of memory, and not the rest, as
+    /// it should have.
     pub(crate) fn read_some(&self) -> Vec<RunId> {
         let few: Vec<(RunId, Meter)> = {
             let mut runs = self.lock();
@@ -166,7 +185,7 @@ impl Meters {
             if let Some(reading) = read(&meter) {
                 self.note(run, reading);
             }
-            if meter.counters.is_broken() {
+            if meter.oom == OomPolicy::Kill && meter.counters.is_broken() {
                 broken.push(run);
             }
         }

@@ -218,6 +218,7 @@ fn wire_limits(limits: &LimitsEffective) -> proto::LimitsEffective {
         cpu_request_millis: in_force.cpu_request_millis.map(whole),
         memory_request_bytes: in_force.memory_request.map(whole),
         not_enforced: missing.collect(),
+        oom_policy: in_force.oom_policy.map(|policy| policy.as_str().to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use super::value::{
     CgroupSetting, CoresOrOff, CountOrOff, HostName, IdRange, LogFormat, LogLevel, OnExit, OrphanPolicy, PortOrOff,
     PortRange, Profile, SessionReboot, Size, SizeOrOff, Span, SpanOrOff, VariableName,
 };
-use crate::model::{IsolationLevel, Namespace, PatternName, Protection};
+use crate::model::{IsolationLevel, Namespace, OomPolicy, PatternName, Protection};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -137,6 +137,10 @@ pub struct Settings {
     /// The processes and threads of a process tree whose file and manifest name no limit [default: off, 4096 in production].
     #[arg(long, value_name = "COUNT|off")]
     pub pids_limit: Option<CountOrOff>,
+    /// What becomes of the rest of an instance where the kernel kills a process for want of memory, and file and manifest do
+    /// not say [default: kill].
+    #[arg(long, value_name = "WHAT")]
+    pub oom_policy: Option<OomPolicy>,
     /// The size at which the log of an instance is rotated [default: 16Mi].
     #[arg(long, value_name = "SIZE")]
     pub log_max_size: Option<Size>,
@@ -196,7 +200,7 @@ impl Settings {
             patterns_dir desired_dir desired credentials_dir launch_dir state_dir grpc_port grpc_listen grpc_tls_cert grpc_tls_key
             grpc_tls_client_ca insecure http_port http_listen http_hosts metrics_process_labels metrics_max_namespaces isolation profile resync_interval backoff_period
             max_errors stable_after circuit_retry max_concurrent_starts max_processes namespace_limits max_unavailable port_range on_exit
-            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup tenant_users tenant_uids required_protections
+            session_reboot orphans inherit_env cpu_limit memory_limit pids_limit oom_policy log_max_size log_max_files log_max_namespace log_max_total log_disk_reserve log_format log_level cgroup tenant_users tenant_uids required_protections
         )
     }
 

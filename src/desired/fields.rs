@@ -4,7 +4,7 @@ use super::bindings::{self, Fault};
 use super::format::RawResources;
 use super::yaml::{Node, Settings, Source, Written, nearest};
 use crate::error::{Error, Result};
-use crate::model::{Resources, Secret, units};
+use crate::model::{OomPolicy, Resources, Secret, units};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -142,6 +142,11 @@ impl Fields<'_> {
             cpu_request_millis: self.cores("cpu_request", raw.cpu_request.as_ref())?,
             memory_request: self.size("memory_request", raw.memory_request.as_ref())?,
             pids_limit: self.number(&["resources", "pids_limit"], raw.pids_limit.as_ref(), 1..=u64::from(u32::MAX))?,
+            oom_policy: self.choice(
+                &["resources", "oom_policy"],
+                raw.oom_policy.as_ref(),
+                &[OomPolicy::Kill, OomPolicy::Continue].map(|policy| (policy.as_str(), policy)),
+            )?,
         };
         match excess(&resources) {
             None => Ok(resources),

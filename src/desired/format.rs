@@ -3,7 +3,7 @@
 //! Values stay as they are written here; what they mean is checked where the place of each is known.
 
 use super::yaml::{Settings, Written};
-use crate::model::{Answerer, DesiredState, IsolationLevel, RestartPolicy, StopSignal};
+use crate::model::{Answerer, DesiredState, IsolationLevel, OomPolicy, RestartPolicy, StopSignal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -132,6 +132,9 @@ pub(super) struct RawResources {
     /// Processes and threads.
     #[schemars(with = "Option<PositiveNumber>")]
     pub(super) pids_limit: Option<Written>,
+    /// What becomes of the rest of it where the kernel kills a process for want of memory; default kill.
+    #[schemars(with = "Option<OomPolicy>")]
+    pub(super) oom_policy: Option<Written>,
 }
 
 /// A backend that an instance binds.

@@ -73,7 +73,10 @@ mod tests {
             "type port path command interval timeout failure_threshold success_threshold startup_timeout \
              answered_by"
         );
-        assert_eq!(at("/properties/resources"), "cpu_limit memory_limit cpu_request memory_request pids_limit");
+        assert_eq!(
+            at("/properties/resources"),
+            "cpu_limit memory_limit cpu_request memory_request pids_limit oom_policy"
+        );
         assert_eq!(at("/properties/lifecycle"), "stop_signal grace_period restart");
         assert_eq!(at("/properties/backend_slots/items"), "name type required");
     }

@@ -2,7 +2,8 @@
 
 use super::id::Key;
 use super::instance::Instance;
-use super::pattern::Resources;
+use super::pattern::{OomPolicy, Resources};
+use super::run::ExitReason;
 use super::units;
 use crate::error::{Code, Error};
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,9 @@ pub struct NotEnforced {
     pub reason: String,
 }
 
+/// What the kernel kills with for want of memory.
+const SIGKILL: i32 = 9;
+
 /// The kernel has killed processes of a run for want of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OomKill {
@@ -163,6 +167,15 @@ pub struct OomKill {
 }
 
 impl OomKill {
+    /// Whether it is what a run has ended of. With a policy of `continue` that is so only if its main process was killed, as
+    /// far as can be told.
+    pub const fn ended(policy: OomPolicy, exit: ExitReason) -> bool {
+        match (policy, exit) {
+            (OomPolicy::Kill, _) | (OomPolicy::Continue, ExitReason::Signal(SIGKILL) | ExitReason::Unknown) => true,
+            (OomPolicy::Continue, ExitReason::Code(_) | ExitReason::Signal(_)) => false,
+        }
+    }
+
     /// Why a run has failed that ended like this.
     pub fn error(&self, key: &Key, pid: i32, instance: &Instance) -> Error {
         let Self { kills, limit, peak } = self;
@@ -215,11 +228,11 @@ impl LimitsEffective {
 
     /// What is in force, for people; empty when nothing is.
     pub fn in_words(&self) -> String {
-        let parts: Vec<String> = Limit::ALL
+        let limits = Limit::ALL
             .into_iter()
-            .filter_map(|limit| Some(format!("{limit} {}", limit.amount(limit.of(&self.in_force)?))))
-            .collect();
-        parts.join(", ")
+            .filter_map(|limit| Some(format!("{limit} {}", limit.amount(limit.of(&self.in_force)?))));
+        let policy = self.in_force.oom_policy.map(|policy| format!("oom_policy {}", policy.as_str()));
+        limits.chain(policy).collect::<Vec<_>>().join(", ")
     }
 
     /// What is not, for people; empty when nothing is missing.

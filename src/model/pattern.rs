@@ -153,6 +153,30 @@ pub struct Resources {
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<u64>,
+    /// What becomes of the rest of it where the kernel kills a process for want of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_policy: Option<OomPolicy>,
+}
+
+/// What becomes of an instance of which the kernel has killed a process for want of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OomPolicy {
+    /// All of it is killed, and that is its failure: half an instance is of no use.
+    #[default]
+    Kill,
+    /// The rest goes on. It has failed if its main process was the one.
+    Continue,
+}
+
+impl OomPolicy {
+    /// Its name in a manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Continue => "continue",
+        }
+    }
 }
 
 impl Resources {
@@ -165,7 +189,13 @@ impl Resources {
             cpu_request_millis: overrides.cpu_request_millis.or(self.cpu_request_millis),
             memory_request: overrides.memory_request.or(self.memory_request),
             pids_limit: overrides.pids_limit.or(self.pids_limit),
+            oom_policy: overrides.oom_policy.or(self.oom_policy),
         }
+    }
+
+    /// The policy, which nobody has to name.
+    pub fn on_oom(&self) -> OomPolicy {
+        self.oom_policy.unwrap_or_default()
     }
 }
 

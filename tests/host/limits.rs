@@ -4,10 +4,13 @@
 use crate::world::{Program, RUNGS, World, example_program, free_ports, lives, output, wait_for};
 use pattern_launcher::act::{CgroupChoice, Tracking};
 use pattern_launcher::error::Code;
-use pattern_launcher::model::{Ceiling, Ceilings, Limit, LimitsEffective, OomKill, Resources, RunId, Unenforced};
+use pattern_launcher::model::{
+    Ceiling, Ceilings, Limit, LimitsEffective, OomKill, OomPolicy, Resources, RunId, Unenforced,
+};
 use pattern_launcher::observed::{Event, Fault, RestoredRun};
 use pattern_launcher::plan::Effect;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 
@@ -18,6 +21,7 @@ fn limits() -> Resources {
         memory_limit: Some(64 * MIB),
         memory_request: None,
         pids_limit: Some(32),
+        oom_policy: None,
     }
 }
 
@@ -168,6 +172,33 @@ async fn an_instance_of_which_a_part_is_killed_for_want_of_memory_dies_whole() {
     let program =
         Program::shell("part", &script).limited(Resources { memory_limit: Some(32 * MIB), ..Resources::default() });
     let (run, process) = world.run(&program).await;
+    let Event::Exited { oom: Some(_), .. } = world.event_of(run).await else { panic!("no OOM") };
+    assert!(!lives(process.pid));
+}
+
+#[tokio::test]
+async fn an_instance_that_may_lose_a_part_goes_on_until_it_may_not() {
+    if !machine_has_controllers() {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let Some(mut world) = World::on(state.path(), &CgroupChoice::Auto) else { return };
+    let (hog, again) = (example_program("memory_hog"), state.path().join("again"));
+    let part = format!("{} --mib 256 & wait $!; echo lost", hog.display());
+    let script = format!("{part}; until [ -e {} ]; do sleep 0.1; done; {part}; exec sleep 1000", again.display());
+    let limits = |oom_policy| Resources { memory_limit: Some(32 * MIB), oom_policy, ..Resources::default() };
+    let program = Program::shell("part", &script).limited(limits(Some(OomPolicy::Continue)));
+    let (run, process) = world.run(&program).await;
+    output(state.path(), &program.key, |text| text.contains("lost")).await;
+    // A part of what is to die whole is not left for longer than this.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(lives(process.pid));
+    let told = world.limits(run, |_| true).await;
+    assert_eq!(told.in_force.oom_policy, Some(OomPolicy::Continue));
+    world.host.carry_out(Effect::Limit { key: program.key.clone(), run, resources: limits(None) });
+    let told = world.limits(run, |told| told.in_force.oom_policy.is_none()).await;
+    assert_eq!(told.in_force.memory_limit, Some(32 * MIB));
+    std::fs::write(again, "").unwrap();
     let Event::Exited { oom: Some(_), .. } = world.event_of(run).await else { panic!("no OOM") };
     assert!(!lives(process.pid));
 }

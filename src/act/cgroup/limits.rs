@@ -6,7 +6,7 @@
 use super::{Base, RunCgroup};
 use crate::act::kernel_file;
 use crate::model::limits::{Controller, Limit, LimitsEffective};
-use crate::model::{OomKill, Resources};
+use crate::model::{OomKill, OomPolicy, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ const LONG_PERIOD: u64 = 1_000_000;
 const SMALL: u64 = 10;
 /// What v1 says where there is no limit of memory: all that fits, in whole pages.
 const V1_NO_LIMIT: u64 = 1 << 62;
+
+/// Whether what is in a v2 cgroup is killed together.
+const OOM_GROUP: &str = "memory.oom.group";
 
 /// Which files a controller has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(crate) type Failures = BTreeMap<Limit, String>;
 impl RunCgroup {
     /// Sees to it that the kernel holds what is wanted, as far as it does not yet; says what could not be written.
     pub(crate) fn limit(&self, wanted: &Resources) -> Failures {
-        self.together_on_oom();
+        self.follow(wanted.on_oom());
         self.set(wanted)
     }
 
@@ -61,6 +64,7 @@ impl RunCgroup {
             let files = self.files(limit.controller());
             *limit.within(&mut held) = files.and_then(|files| files.read(limit, limit.of(wanted)));
         }
+        held.oom_policy = self.goes_on(wanted.on_oom()).then_some(OomPolicy::Continue);
         held
     }
 
@@ -83,14 +87,27 @@ impl RunCgroup {
         beside.map(|folder| Files::V1(folder.clone()))
     }
 
-    /// When the kernel kills one process of it for want of memory, it kills all: half an instance is of no use. v1 has
-    /// nothing of the kind.
-    fn together_on_oom(&self) {
-        let file = self.path.join("memory.oom.group");
+    /// Whether the kernel kills all of it when it kills one process for want of memory. v1 has nothing of the kind: there the
+    /// launcher kills the rest.
+    fn follow(&self, policy: OomPolicy) {
+        let together = match policy {
+            OomPolicy::Kill => "1",
+            OomPolicy::Continue => "0",
+        };
+        let file = self.path.join(OOM_GROUP);
         if file.exists()
-            && let Err(error) = std::fs::write(&file, "1")
+            && let Err(error) = std::fs::write(&file, together)
         {
-            tracing::debug!(file = %file.display(), %error, "a run will not be killed whole for want of memory");
+            tracing::debug!(file = %file.display(), %error, "the kernel does not take the oom_policy of a run");
+        }
+    }
+
+    /// Whether the rest of it goes on when one process is killed for want of memory.
+    fn goes_on(&self, wanted: OomPolicy) -> bool {
+        match self.files(Controller::Memory) {
+            Some(Files::V2(folder)) => number(&folder, OOM_GROUP) == Some(0),
+            Some(Files::V1(_)) => wanted == OomPolicy::Continue,
+            None => false,
         }
     }
 }

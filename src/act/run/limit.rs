@@ -7,19 +7,21 @@ use crate::model::{LimitsEffective, Resources, RunRecord};
 use crate::observed::Event;
 use std::sync::Arc;
 
-/// Whether there is anything to set or to tell about the limits of a run that was adopted. What nothing can limit is not
+/// The limits of a run that was adopted, if there is anything to set or to tell about them. What nothing can limit is not
 /// looked at: there may be a thousand.
-pub(crate) fn is_due(record: &RunRecord, tree: &Tree, base: Option<&Base>) -> bool {
+pub(crate) fn due(record: &RunRecord, tree: &Tree, base: Option<&Base>) -> Option<Resources> {
     let wanted = &record.supervision.resources;
     let held = |cgroup: &RunCgroup| {
         base.is_none_or(|base| base.may_limit(cgroup)) && cgroup.held(wanted) != Resources::default()
     };
-    *wanted != Resources::default() || matches!(tree, Tree::Cgroup(cgroup) if held(cgroup))
+    let is_due = *wanted != Resources::default() || matches!(tree, Tree::Cgroup(cgroup) if held(cgroup));
+    is_due.then(|| wanted.clone())
 }
 
 /// Limits it as is wanted now, as far as the kernel can, and tells what is in force.
 pub(super) async fn again(run: &Run, tree: &Tree, wanted: Resources) {
     let cgroup = super::cgroup_of(tree);
+    run.shared.meters.follow(run.id, wanted.on_oom());
     tell(run, enforce(run, cgroup, wanted).await).await;
 }
 

@@ -174,6 +174,7 @@ async fn hold(run: Run, held: Held) -> Begun {
 /// Writes the record, and only then releases the child.
 async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) -> Begun {
     let records = Arc::clone(&run.shared.records);
+    let oom = record.supervision.resources.on_oom();
     if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
         end(&run, held).await;
         fail(&run, error, Fault::Launcher).await;
@@ -194,7 +195,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) -> B
     match failure {
         None => {
             let Watched { identity, tree, .. } = &watched;
-            run.shared.meters.begin(&run.key, run.id, identity, tree, Beginning::Started);
+            run.shared.meters.begin(&run.key, run.id, identity, tree, oom, Beginning::Started);
             run.shared.output.runs(&run.key, run.id, identity.pid);
             run.shared.report(Event::Started { key: run.key.clone(), run: run.id }).await;
             Some((run, watched, rest))

@@ -204,7 +204,8 @@ fn limits(limits: &LimitsEffective) -> String {
         let value = u64::try_from(value?).ok()?;
         Some(format!("{limit} {}", limit.amount(value)))
     });
-    words.collect::<Vec<_>>().join(", ")
+    let policy = limits.oom_policy.iter().map(|policy| format!("oom_policy {}", escaped(policy)));
+    words.chain(policy).collect::<Vec<_>>().join(", ")
 }
 
 fn declared(process: &PatternInfo) -> String {

@@ -96,6 +96,7 @@ struct Limits<'a> {
     pids_limit: Option<i64>,
     cpu_request_millis: Option<i64>,
     memory_request_bytes: Option<i64>,
+    oom_policy: Option<&'a str>,
     not_enforced: Vec<NotEnforced<'a>>,
 }
 
@@ -115,6 +116,7 @@ impl<'a> From<&'a proto::LimitsEffective> for Limits<'a> {
             pids_limit: limits.pids_limit,
             cpu_request_millis: limits.cpu_request_millis,
             memory_request_bytes: limits.memory_request_bytes,
+            oom_policy: limits.oom_policy.as_deref(),
             not_enforced: missing
                 .map(|missing| NotEnforced { limit: &missing.limit, wanted: missing.wanted, reason: &missing.reason })
                 .collect(),

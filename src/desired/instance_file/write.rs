@@ -70,7 +70,8 @@ fn values(text: &mut String, depth: usize, values: &BTreeMap<String, Secret>) {
 }
 
 fn resources(text: &mut String, resources: &Resources) {
-    let Resources { cpu_limit_millis, memory_limit, cpu_request_millis, memory_request, pids_limit } = resources;
+    let Resources { cpu_limit_millis, memory_limit, cpu_request_millis, memory_request, pids_limit, oom_policy } =
+        resources;
     let all = [
         ("cpu_limit", cpu_limit_millis, "m"),
         ("memory_limit", memory_limit, ""),
@@ -85,6 +86,9 @@ fn resources(text: &mut String, resources: &Resources) {
         if let Some(number) = number {
             line(text, 1, name, &format!("{number}{unit}"));
         }
+    }
+    if let Some(policy) = oom_policy {
+        line(text, 1, "oom_policy", policy.as_str());
     }
 }
 

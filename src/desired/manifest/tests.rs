@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{LimitName, Privileges, ProcessLimit, Protection, Resources, Secret};
+use crate::model::{LimitName, OomPolicy, Privileges, ProcessLimit, Protection, Resources, Secret};
 use std::collections::BTreeMap;
 
 fn parse(text: &str) -> Result<Manifest> {
@@ -86,6 +86,7 @@ fn the_contracts_example_reads_as_it_says() {
             cpu_request_millis: Some(500),
             memory_request: Some(128 << 20),
             pids_limit: Some(512),
+            oom_policy: None,
         },
         lifecycle: Lifecycle {
             stop_signal: StopSignal::Term,
@@ -97,6 +98,14 @@ fn the_contracts_example_reads_as_it_says() {
         author: Some("free text".to_owned()),
     };
     assert_eq!(manifest, expected);
+}
+
+#[test]
+fn a_policy_for_want_of_memory_is_one_of_two_words() {
+    let manifest = with("resources: { oom_policy: continue }").expect("valid");
+    assert_eq!(manifest.resources.oom_policy, Some(OomPolicy::Continue));
+    let error = refused("resources: { oom_policy: stop }");
+    assert!(error.contains("'resources.oom_policy' must be kill or continue, and is 'stop'"), "{error}");
 }
 
 #[test]

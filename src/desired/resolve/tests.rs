@@ -1,5 +1,6 @@
 use super::*;
 use crate::desired::{Author, parse_instances, parse_manifest};
+use crate::model::OomPolicy;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,11 +119,13 @@ fn slots_must_be_bound_known_and_clear() {
 
 #[test]
 fn resources_and_grace_are_overridden_one_by_one() {
-    let more = "resources: { cpu_limit: 1, memory_limit: 1Gi }\nlifecycle: { grace_period: 3s }";
-    let instance = case(more, "namespace: a\nresources: { memory_limit: 2Gi }\ngrace_period: 4s").expect("valid");
+    let more = "resources: { cpu_limit: 1, memory_limit: 1Gi, oom_policy: continue }\nlifecycle: { grace_period: 3s }";
+    let edit = "namespace: a\nresources: { memory_limit: 2Gi, oom_policy: kill }\ngrace_period: 4s";
+    let instance = case(more, edit).expect("valid");
     let supervision = &instance.content.supervision;
     assert_eq!(supervision.resources.cpu_limit_millis, Some(1_000));
     assert_eq!(supervision.resources.memory_limit, Some(2 << 30));
+    assert_eq!(supervision.resources.on_oom(), OomPolicy::Kill);
     assert_eq!(supervision.grace_period, Duration::from_secs(4));
     let error = case(more, "namespace: a\nresources: { memory_request: 3Gi }").expect_err("above the limit");
     assert!(error.message().contains("'memory_request' is more than 'memory_limit'"), "{error}");

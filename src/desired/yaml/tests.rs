@@ -30,7 +30,7 @@ fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
     assert_eq!(
         error.suggestion(),
         Some(
-            "use one of cpu_limit, memory_limit, cpu_request, memory_request, pids_limit; a key of your own begins with 'x-'"
+            "use one of cpu_limit, memory_limit, cpu_request, memory_request, pids_limit, oom_policy; a key of your own begins with 'x-'"
         )
     );
 }

@@ -278,6 +278,7 @@ impl Engine {
         entry.observed.memory.ended = Some(run);
         entry.memory_changed = true;
         let (pid, executed) = (record.process.pid, record.executed);
+        let oom = oom.filter(|_| OomKill::ended(record.supervision.resources.on_oom(), exit));
         // What was to be replaced anyway has failed at nothing that is declared now.
         let drifted = drift(&record.launch, &entry.observed.memory.instance.content.launch);
         if drifted == Some(Drift::Pattern) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::act::cgroup::Hierarchy;
-use crate::model::OomKill;
+use crate::model::{OomKill, OomPolicy};
 use tempfile::TempDir;
 
 const V2_FILES: [(&str, &str); 8] = [
@@ -58,6 +58,7 @@ fn all() -> Resources {
         memory_limit: Some(256 << 20),
         memory_request: Some(128 << 20),
         pids_limit: Some(64),
+        oom_policy: None,
     }
 }
 
@@ -65,7 +66,8 @@ fn all() -> Resources {
 fn limits_go_into_the_files_of_v2_and_are_taken_out_again() {
     let place = TempDir::new().expect("a folder");
     let cgroup = v2(&place);
-    assert_eq!(cgroup.held(&Resources::default()), Resources::default());
+    let goes_on = Resources { oom_policy: Some(OomPolicy::Continue), ..Resources::default() };
+    assert_eq!(cgroup.held(&Resources::default()), goes_on, "as the kernel makes it");
     assert_eq!(cgroup.limit(&all()), Failures::new());
     for (file, expected) in [
         ("cpu.max", "150000 100000"),
@@ -79,6 +81,9 @@ fn limits_go_into_the_files_of_v2_and_are_taken_out_again() {
         assert_eq!(text(&cgroup, file), expected, "{file}");
     }
     assert_eq!(cgroup.held(&all()), all());
+    let part = Resources { oom_policy: Some(OomPolicy::Continue), ..all() };
+    assert_eq!((cgroup.limit(&part), cgroup.held(&part)), (Failures::new(), part));
+    assert_eq!(text(&cgroup, OOM_GROUP), "0");
     assert_eq!(cgroup.limit(&Resources::default()), Failures::new());
     assert_eq!(
         [text(&cgroup, "memory.max"), text(&cgroup, "memory.swap.max"), text(&cgroup, "cpu.weight")],
@@ -104,6 +109,9 @@ fn limits_go_into_the_files_of_v1_and_are_taken_out_again() {
         assert_eq!(text(&cgroup, file), expected, "{file}");
     }
     assert_eq!(cgroup.held(&all()), Resources { memory_request: None, ..all() });
+    // Who kills the rest is the launcher.
+    let part = Resources { oom_policy: Some(OomPolicy::Continue), ..all() };
+    assert_eq!(cgroup.held(&part), Resources { memory_request: None, ..part });
     assert_eq!(cgroup.limit(&Resources::default()), Failures::new());
     assert_eq!(text(&cgroup, "memory.limit_in_bytes"), "-1");
     assert_eq!(cgroup.held(&Resources::default()), Resources::default());

@@ -1,6 +1,6 @@
 use super::*;
 use crate::desired::instance_file::{Author, parse_instances};
-use crate::model::{IsolationLevel, Namespace, PatternName, SessionId};
+use crate::model::{IsolationLevel, Namespace, OomPolicy, PatternName, SessionId};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -127,7 +127,9 @@ fn durations() -> impl Strategy<Value = Option<Duration>> {
 fn specs() -> impl Strategy<Value = InstanceSpec> {
     let who = ("[a-z0-9]{1,8}", "[A-Za-z0-9]([A-Za-z0-9_-]{0,9}[A-Za-z0-9])?", strings(), 0_usize..3);
     let slots = prop::collection::btree_map("[a-z]{1,6}", secrets("[a-z]{1,6}"), 0..3);
-    let limits = (prop::option::of(1_u64..9_999), prop::option::of(1_u64..1 << 40), prop::option::of(1_u64..9_999));
+    let policy = prop::option::of(prop_oneof![Just(OomPolicy::Kill), Just(OomPolicy::Continue)]);
+    let limits =
+        (prop::option::of(1_u64..9_999), prop::option::of(1_u64..1 << 40), prop::option::of(1_u64..9_999), policy);
     (who, secrets("C_[a-zA-Z0-9_]{0,8}"), slots, limits, durations(), durations(), any::<bool>()).prop_filter_map(
         "the session must be one",
         |((pattern, namespace, session, level), config, slots, limits, grace_period, ttl, runs)| {
@@ -136,7 +138,7 @@ fn specs() -> impl Strategy<Value = InstanceSpec> {
             if level == IsolationLevel::Session && session.is_none() {
                 return None;
             }
-            let (cpu_limit_millis, memory_limit, pids_limit) = limits;
+            let (cpu_limit_millis, memory_limit, pids_limit, oom_policy) = limits;
             Some(InstanceSpec {
                 pattern: PatternName::new(&pattern).ok()?,
                 isolation: Some(level),
@@ -145,7 +147,7 @@ fn specs() -> impl Strategy<Value = InstanceSpec> {
                 config,
                 slots,
                 credentials: BTreeMap::new(),
-                resources: Resources { cpu_limit_millis, memory_limit, pids_limit, ..Resources::default() },
+                resources: Resources { cpu_limit_millis, memory_limit, pids_limit, oom_policy, ..Resources::default() },
                 grace_period,
                 state: if runs { DesiredState::Running } else { DesiredState::Stopped },
                 ttl,

@@ -5,7 +5,9 @@ mod launches;
 
 use super::*;
 use crate::error::Code;
-use crate::model::{BootId, Circuit, DesiredState, ExitReason, OomKill, ProcessState, RestartPolicy, RunRecord};
+use crate::model::{
+    BootId, Circuit, DesiredState, ExitReason, OomKill, OomPolicy, ProcessState, RestartPolicy, RunRecord,
+};
 use crate::observed::{DesiredChange, Event, Fault, Restored, RestoredRun};
 use crate::plan::Note;
 use crate::testing::samples::instance;
@@ -374,6 +376,28 @@ fn the_run_that_failed_is_known_where_it_was_executed_and_may_have_printed_why()
     let run = bench.runs(&key);
     bench.exits(&key, run, ExitReason::Code(1));
     assert_eq!(bench.status(&key).failed_run, Some(run));
+}
+
+#[test]
+fn what_may_go_on_without_a_part_has_failed_of_a_lack_of_memory_only_if_its_main_process_was_killed() {
+    let (kill, goes_on) = (OomPolicy::Kill, OomPolicy::Continue);
+    for (policy, exit, expected) in [
+        (kill, ExitReason::Code(1), Code::ResourceLimitExceeded),
+        (goes_on, ExitReason::Signal(9), Code::ResourceLimitExceeded),
+        (goes_on, ExitReason::Unknown, Code::ResourceLimitExceeded),
+        (goes_on, ExitReason::Code(1), Code::ProcessCrashed),
+        (goes_on, ExitReason::Signal(11), Code::ProcessCrashed),
+    ] {
+        let mut bench = Bench::new();
+        let mut declared = instance("p", "t", 1, 1);
+        declared.content.supervision.resources.oom_policy = Some(policy);
+        bench.declare(&declared);
+        let run = bench.runs(&declared.key);
+        let oom = Some(OomKill { kills: 1, limit: Some(1), peak: None });
+        bench.event(Event::Exited { key: declared.key.clone(), run, exit, oom, tree_gone: true });
+        let error = bench.status(&declared.key).last_error.clone().unwrap_or_default();
+        assert!(error.contains(expected.as_str()), "{policy:?} {exit}: {error}");
+    }
 }
 
 #[test]
