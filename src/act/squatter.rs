@@ -135,4 +135,53 @@ mod tests {
         let port = listener.as_ref().map_or(1, |listener| listener.local_addr().expect("an address").port());
         assert_eq!(squatter(&members(i32::MAX, u64::MAX), Ports { grpc: port, health: port }), None);
     }
+
+    /// A socket that listens on some port of ours, by what it is found under.
+    fn listening() -> (TcpListener, u16, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let found = sockets::listening().into_iter().find(|found| found.port == port).expect("it is listed");
+        (listener, port, found.inode)
+    }
+
+    #[test]
+    fn in_a_cgroup_what_is_not_in_it_is_a_stranger_however_young_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cgroup = RunCgroup::found(folder.path().to_owned(), crate::act::cgroup::Hierarchy::V2, Vec::new());
+        let members = Members { cgroup: Some(cgroup), ..members(i32::MAX, 0) };
+        let (_listener, port, inode) = listening();
+        let has = |pids: &str| std::fs::write(folder.path().join("cgroup.procs"), pids).expect("written");
+        has("");
+        assert_eq!(members.owner(&inode), Owner::Stranger(Some(own_pid())));
+        let told = squatter(&members, Ports { grpc: 1, health: port }).expect("a stranger");
+        assert!(told.contains(&format!("is held by pid {}", own_pid())), "{told}");
+        // It has come to be since the members were looked at.
+        has(&format!("{}\n", own_pid()));
+        assert_eq!(members.owner(&inode), Owner::Own);
+        assert_eq!(squatter(&members, Ports { grpc: 1, health: port }), None);
+        assert_eq!(members.owner("nobody has it"), Owner::Unknown);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "whose a socket is, is told by another process that has it")]
+    fn without_a_cgroup_what_shares_session_or_run_is_its_own() {
+        let (listener, port, _) = listening();
+        let ports = Ports { grpc: 1, health: port };
+        let session = ProcessStat::read(own_pid()).expect("our own").session;
+        assert_eq!(squatter(&members(session, u64::MAX), ports), None, "by session");
+        let of = |n| Members { run: RunId::from_random(n), ..members(i32::MAX, u64::MAX) };
+        assert!(squatter(&of(7), ports).is_some());
+        // Another one has it alone.
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .env("RUN_ID", RunId::from_random(7).to_string())
+            .stdin(std::os::fd::OwnedFd::from(listener))
+            .spawn()
+            .expect("sleep");
+        let told = [squatter(&of(7), ports), squatter(&of(8), ports)];
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        let named = format!("HEALTH_PORT {port} is held by pid {}, which is none of its processes", child.id());
+        assert_eq!(told, [None, Some(named)], "by RUN_ID");
+    }
 }

@@ -164,3 +164,59 @@ async fn a_slow_client_loses_its_place() {
     slow.write_all(b"GET /health HT").await.unwrap();
     assert_eq!(server.ask("GET /health").await.0, 200);
 }
+
+/// Says to a copy of this program that it is the server without descriptors, and not the test.
+const WITHOUT_DESCRIPTORS: &str = "PATTERN_LAUNCHER_TEST_WITHOUT_DESCRIPTORS";
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "descriptors are counted by process, so that it takes another one")]
+fn whoever_asks_is_answered_also_when_no_descriptor_is_left() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::process::{Command, Stdio};
+    if std::env::var_os(WITHOUT_DESCRIPTORS).is_some() {
+        return serve_without_descriptors();
+    }
+    let name = "http::tests::whoever_asks_is_answered_also_when_no_descriptor_is_left";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(WITHOUT_DESCRIPTORS, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(std::result::Result::ok);
+    let port = lines.find_map(|line| line.split_once("it listens on port ")?.1.parse::<u16>().ok());
+    // More than once: what was given up is taken again.
+    let answers: Vec<String> = (0..3)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port.unwrap())).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            drop(stream.read_to_string(&mut answer));
+            answer
+        })
+        .collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+}
+
+/// Whoever has started this reads what it prints, and ends it.
+fn serve_without_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = server().await;
+        let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        // The server has begun, and taken what it keeps.
+        tokio::task::yield_now().await;
+        let mut all: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        println!("it listens on port {}", server.address.port());
+        // Whatever becomes free is taken by somebody else.
+        loop {
+            all.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}

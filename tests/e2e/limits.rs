@@ -1,7 +1,8 @@
 //! Limits of instances: what takes too much is killed and says why, its neighbours run on, and a change needs no restart.
 
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, World, wait_for};
 use pattern_launcher::model::{LimitsEffective, ProcessState};
+use std::fs;
 
 /// The limits in force of a key, once they are told.
 fn limits(daemon: &Daemon, id: &str, expected: impl Fn(&LimitsEffective) -> bool) -> LimitsEffective {
@@ -79,9 +80,46 @@ fn a_limit_is_changed_without_a_restart_and_stands_when_the_launcher_dies() {
     let status = daemon.status().unwrap();
     assert_eq!(status.settled("ns:a:limited"), Some(pid), "it was not restarted");
     assert!(daemon.stop().success());
-    let bases = std::fs::read_to_string(world.state().join("cgroup-base")).unwrap();
+    let bases = fs::read_to_string(world.state().join("cgroup-base")).unwrap();
     let left: Vec<&str> = bases.lines().filter(|base| std::path::Path::new(base).exists()).collect();
     assert_eq!(left, Vec::<&str>::new(), "cgroups are left");
+}
+
+/// What the kernel holds the memory of a namespace to.
+fn held(world: &World, namespace: &str) -> Option<u64> {
+    let bases = fs::read_to_string(world.state().join("cgroup-base")).ok()?;
+    let files = ["memory.max", "memory.limit_in_bytes"];
+    let mut all = bases.lines().flat_map(|base| files.map(|file| format!("{base}/namespace.{namespace}/{file}")));
+    all.find_map(|file| fs::read_to_string(file).ok())?.trim().parse().ok()
+}
+
+#[test]
+fn ceilings_that_are_changed_by_a_signal_reach_the_groups_of_the_namespaces() {
+    let world = World::new();
+    world.pattern("limited", "sleeper", "resources: { memory_limit: 16Mi }");
+    world.desire("a.yaml", "pattern: limited\nnamespaces: [a, b]\n");
+    let config = world.root().join("launcher.toml");
+    let ceilings = |usual: u64, of_b: u64| {
+        let text = format!(
+            "[[namespace_limits]]\nmemory = \"{usual}Mi\"\n[[namespace_limits]]\nnamespace = \"b\"\nmemory = \"{of_b}Mi\"\n"
+        );
+        world.put(&config, &text);
+    };
+    ceilings(64, 80);
+    let daemon = world.launch().flag("--config", config.to_str().unwrap()).start();
+    let pids = ["ns:a:limited", "ns:b:limited"].map(|id| daemon.settled(id));
+    if !limits_memory(&daemon, "ns:a:limited") {
+        return;
+    }
+    let both = || ["a", "b"].map(|namespace| held(&world, namespace).map(|bytes| bytes >> 20));
+    assert_eq!(both(), [Some(64), Some(80)]);
+    // Up and down, since in v1 the order of two files depends on it.
+    for (usual, of_b) in [(96, 48), (56, 112)] {
+        ceilings(usual, of_b);
+        daemon.signal("HUP");
+        wait_for("the kernel holds them", || (both() == [Some(usual), Some(of_b)]).then_some(()));
+    }
+    assert_eq!(["ns:a:limited", "ns:b:limited"].map(|id| daemon.settled(id)), pids);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) use wait::{holds_for, wait_for, within};
 
 use cgroup::Cgroup;
 use disk::Disk;
+use pattern_launcher::model::id::short_hash;
 use ports::Ports;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -195,19 +196,26 @@ impl Drop for World {
         if !gone {
             eprintln!("processes of {} are still there", root.display());
         }
-        remove_cgroups(&root);
+        clear_up(&root);
     }
 }
 
-/// Removes the cgroups of launchers that were killed and that no other has taken over. They are empty by now.
-fn remove_cgroups(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+/// Removes what launchers that were killed, and that no other has taken over, have outside of their state folders: cgroups,
+/// which are empty by now, and copies of credentials. They are found by the state folders below `folder`.
+fn clear_up(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name() == "cgroup-base" {
-            let Ok(bases) = std::fs::read_to_string(&path) else { continue };
+            let Ok(bases) = fs::read_to_string(&path) else { continue };
             bases.lines().for_each(|base| cgroup::remove(Path::new(base)));
+        } else if entry.file_name() == "memory.log" {
+            let copies = format!("pattern-launcher-credentials-{}", short_hash(folder.as_os_str().as_encoded_bytes()));
+            for place in ["/run", "/dev/shm"] {
+                // Most were never given any.
+                drop(fs::remove_dir_all(Path::new(place).join(&copies)));
+            }
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroups(&path);
+            clear_up(&path);
         }
     }
 }

@@ -203,6 +203,60 @@ async fn an_instance_that_may_lose_a_part_goes_on_until_it_may_not() {
     assert!(!lives(process.pid));
 }
 
+/// Takes the memory cgroup of a run away once its limit is set, and before anybody is in it. False where it was too late.
+fn taken_away(state: &Path, run: RunId, limit: u64) -> bool {
+    let limit = limit.to_string();
+    let is_set = |folder: &PathBuf| {
+        let said = |file| std::fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim() == limit);
+        said("memory.max") || said("memory.limit_in_bytes")
+    };
+    for _ in 0..100_000 {
+        if let Some(folder) = remains(state, run).into_iter().find(is_set) {
+            // What is in force is read back after that.
+            std::thread::park_timeout(Duration::from_micros(300));
+            return std::fs::remove_dir(folder).is_ok();
+        }
+    }
+    panic!("its limit was never set");
+}
+
+#[tokio::test]
+async fn what_could_not_join_the_group_that_was_made_for_it_is_told_to_be_unlimited_or_is_not_started() {
+    if !machine_has_controllers() {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let Some(mut world) = World::on(state.path(), &CgroupChoice::Auto) else { return };
+    let limited = Resources { memory_limit: Some(32 * MIB), ..Resources::default() };
+    let program = Program::shell("alone", "sleep 1000").limited(limited);
+    for unenforced in [Unenforced::Report, Unenforced::Refuse] {
+        let mut tries = 0..100;
+        loop {
+            assert!(tries.next().is_some(), "it always joins in time");
+            let run = world.prepare_if(&program, free_ports(), unenforced);
+            let place = state.path().to_owned();
+            let taken = tokio::task::spawn_blocking(move || taken_away(&place, run, 32 * MIB)).await.unwrap();
+            match (world.event_of(run).await, unenforced) {
+                (Event::Prepared { .. }, Unenforced::Report) if taken => {
+                    let told = world.limits(run, |_| true).await;
+                    assert_eq!(told.in_force, Resources::default());
+                    assert_eq!(told.not_enforced.len(), 1, "{told:?}");
+                    break;
+                }
+                (Event::StartFailed { error, .. }, Unenforced::Refuse) if taken => {
+                    assert_eq!(error.code(), Code::InvalidConfiguration, "{error}");
+                    break;
+                }
+                (Event::Prepared { .. }, _) if !taken => {
+                    world.host.carry_out(Effect::Discard { key: program.key.clone(), run });
+                    assert!(matches!(world.event_of(run).await, Event::StartFailed { .. }));
+                }
+                (other, _) => panic!("{taken}: {other:?}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_fork_bomb_is_stopped_at_its_limit() {
     if !machine_has_controllers() {

@@ -17,7 +17,7 @@ pub(crate) struct RunCgroup {
 
 impl RunCgroup {
     /// One that is there, or was: a folder that is gone is empty.
-    pub(super) const fn found(path: PathBuf, hierarchy: Hierarchy, limits: Vec<PathBuf>) -> Self {
+    pub(in crate::act) const fn found(path: PathBuf, hierarchy: Hierarchy, limits: Vec<PathBuf>) -> Self {
         let rung = match hierarchy {
             Hierarchy::V2 => CgroupRung::KillFile,
             Hierarchy::Freezer | Hierarchy::Limits => CgroupRung::V1Freezer,

@@ -126,6 +126,10 @@ fn what_cannot_be_read_is_told_with_its_name_and_path() {
         let text = error.to_string();
         assert!(text.contains(reason) && text.contains("credential=c") && text.contains(path), "{path}: {text}");
     }
+    std::fs::write(bench.at("open/half"), vec![b'x'; 600 << 10]).expect("written");
+    let two = instance("a", &[("one", "half".into()), ("two", "half".into())]);
+    let error = bench.credentials.give(&two, RunId::from_random(1), None).expect_err("too much together");
+    assert!(error.to_string().contains("1024 KiB together"), "{error}");
 }
 
 #[test]
@@ -165,6 +169,49 @@ fn a_place_that_is_somebody_elses_is_not_used() {
     let folder = bench.credentials.folder(&instance.key, run).expect("a folder");
     assert_eq!(folder.parent(), Some(bench.at("disk").as_path()));
     assert_eq!(std::fs::read_dir(bench.at("theirs")).expect("readable").count(), 0);
+
+    let bench = Bench::new();
+    DirBuilder::new().mode(0o700).create(bench.at("memory")).expect("a folder");
+    bench.credentials.give(&instance, run, None).expect("given");
+    assert_eq!(bench.at("memory").metadata().expect("there").mode() & 0o7777, 0o711, "whatever the umask was");
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can give a folder to somebody else");
+        return;
+    }
+    std::os::unix::fs::chown(bench.at("memory"), Some(12_345), None).expect("given away");
+    let next = RunId::from_random(2);
+    bench.credentials.give(&instance, next, None).expect("given");
+    let folder = bench.credentials.folder(&instance.key, next).expect("a folder");
+    assert_eq!(folder.parent(), Some(bench.at("disk").as_path()));
+}
+
+#[test]
+fn what_could_not_be_given_as_a_whole_leaves_nothing() {
+    let bench = Bench::new();
+    // What is declared has no such names.
+    let instance = instance("a", &[("one", "x".into()), ("two/two", "x".into())]);
+    let error = bench.credentials.give(&instance, RunId::from_random(1), None).expect_err("no such folder");
+    assert_eq!(error.code(), Code::StoreUnavailable);
+    for place in ["memory", "disk"] {
+        assert_eq!(std::fs::read_dir(bench.at(place)).expect("made").count(), 0, "{place}");
+    }
+}
+
+#[test]
+fn what_an_instance_was_started_with_is_remembered_up_to_a_bound_and_until_it_is_gone() {
+    let bench = Bench::new();
+    let masks = &bench.credentials.masks;
+    let key = instance("a", &[]).key;
+    for n in 0..=FORMER {
+        let mut declared = instance("a", &[]);
+        let mut launch = (*declared.content.launch).clone();
+        launch.config.insert("API_TOKEN".to_owned(), crate::model::Secret::new(format!("token-{n}-of-many")));
+        declared.content.launch = Arc::new(launch);
+        bench.credentials.give(&declared, RunId::from_random(1), None).expect("nothing to give");
+    }
+    assert_eq!(masks.of(&key).applied("token-0-of-many token-1-of-many"), "token-0-of-many ***");
+    masks.forget(&key);
+    assert_eq!(masks.of(&key).applied("token-1-of-many"), "token-1-of-many");
 }
 
 #[test]
@@ -175,7 +222,11 @@ fn what_no_run_has_is_removed_and_what_may_be_used_is_kept() {
     for instance in [&live, &over, &unknown] {
         bench.credentials.give(instance, run, None).expect("given");
     }
+    std::fs::write(bench.at("memory/stray"), "").expect("written");
+    symlink(bench.at("open"), bench.at("memory/link")).expect("a link");
     bench.credentials.retain(std::iter::once((&live.key, run)), &[unknown.key.file_name()]);
+    assert!(!bench.at("memory/stray").exists() && bench.at("memory/link").symlink_metadata().is_err());
+    assert!(bench.at("open/x").exists(), "a link goes, and not what it leads to");
     let there = |instance: &Instance| bench.credentials.folder(&instance.key, run).is_some();
     assert_eq!([there(&live), there(&over), there(&unknown)], [true, false, true]);
     // A launcher that comes after another knows what its programs must not be quoted with.

@@ -295,3 +295,38 @@ fn an_open_circuit_is_known_by_the_failure_that_opened_it() {
     memory.streak = 0;
     assert_eq!(last_failure(&memory), None);
 }
+
+#[test]
+fn a_breaker_that_opens_again_knows_nothing_of_the_last_time() {
+    for was_looked_at in [false, true] {
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"].map(of);
+        let mut all = failing(&keys);
+        assert!(keys.iter().all(|key| waits(&mut all, key, 1, false)));
+        // Two have worked, so that two are tried at once, of which one fails and one is under way when it closes.
+        let crashed = Some(Code::ProcessCrashed);
+        assert_eq!(all.advance(at(0), &policy()), [keys[0].clone()]);
+        all.book(&keys[0], Some((&spec(1), healthy(at(10), crashed))), &policy());
+        assert_eq!(all.advance(at(1_010), &policy()), [keys[1].clone()]);
+        all.book(&keys[1], Some((&spec(1), healthy(at(1_020), crashed))), &policy());
+        assert_eq!(all.advance(at(2_020), &policy()), keys[2..4]);
+        for sight in [Sight { is_idle: false, ..FAILED }, FAILED] {
+            all.book(&keys[2], Some((&spec(1), sight)), &policy());
+        }
+        all.book(&keys[3], Some((&spec(1), Sight { is_idle: false, ..FAILED })), &policy());
+        if was_looked_at {
+            assert!(all.advance(at(2_030), &policy()).is_empty(), "one has just failed");
+        }
+        for key in &keys[4..7] {
+            all.book(key, None, &policy());
+        }
+        assert_eq!(all.take_turns().last().map(|turn| turn.opened), Some(None), "it has closed");
+        assert!(!all.advance(at(2_040), &policy()).is_empty(), "nobody waits any more");
+
+        let others = ["i", "j", "k", "l"].map(of);
+        for key in &others {
+            all.book(key, Some((&spec(1), FAILED)), &policy());
+        }
+        assert!(waits(&mut all, &others[0], 1, false) && waits(&mut all, &others[1], 1, false));
+        assert_eq!(all.advance(at(2_050), &policy()), [others[0].clone()]);
+    }
+}
