@@ -83,6 +83,34 @@ fn a_process_finds_its_credentials_as_they_were_when_it_was_started_and_they_go_
 }
 
 #[test]
+fn a_start_that_came_to_nothing_leaves_no_copy() {
+    let world = World::new();
+    let source = source(&world);
+    world.pattern("sleeper", "sleeper", "");
+    // One is not found before there is a child, the other by the child itself.
+    world.pattern("missing", "sleeper", "");
+    fs::remove_file(world.program("missing")).unwrap();
+    fs::create_dir(world.patterns().join("unknown")).unwrap();
+    let unknown = "name: unknown\nversion: 1.0.0\nexecutable: no-such-program\n";
+    world.put(&world.patterns().join("unknown/manifest.yaml"), unknown);
+    for pattern in ["sleeper", "missing", "unknown"] {
+        let text = format!("pattern: {pattern}\nnamespace: a\ncredentials: {{ x: db }}\n");
+        world.desire(&format!("{pattern}.yaml"), &text);
+    }
+    let daemon = with_source(&world, &source).flag("--max-errors", "2").start();
+    let pid = daemon.settled("ns:a:sleeper");
+    for id in ["ns:a:missing", "ns:a:unknown"] {
+        daemon.wait("it is given up", |status| {
+            let key = status.key(id).filter(|key| key.circuit_open)?;
+            key.last_error.as_ref().filter(|error| error.contains("EXECUTABLE_NOT_FOUND")).map(drop)
+        });
+    }
+    assert_eq!(world.copies(), [folder_of(pid)]);
+    assert!(daemon.stop().success());
+    assert_eq!(world.copies(), [""; 0].map(PathBuf::from));
+}
+
+#[test]
 fn what_may_not_be_read_or_is_not_there_is_told_and_what_comes_to_be_there_is_used() {
     let world = World::new();
     let source = source(&world);

@@ -114,6 +114,12 @@ impl World {
         names
     }
 
+    /// The copies of credentials that there are.
+    pub(crate) fn copies(&self) -> Vec<PathBuf> {
+        let places = copies_of(&self.state()).into_iter().filter_map(|place| fs::read_dir(place).ok());
+        places.flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
     /// The ports of this world.
     pub(crate) fn ports(&self) -> &Ports {
         &self.ports
@@ -200,6 +206,12 @@ impl Drop for World {
     }
 }
 
+/// Where the launcher of a state folder puts the copies of credentials.
+fn copies_of(state: &Path) -> [PathBuf; 3] {
+    let name = format!("pattern-launcher-credentials-{}", short_hash(state.as_os_str().as_encoded_bytes()));
+    [Path::new("/run").join(&name), Path::new("/dev/shm").join(&name), state.join("credentials")]
+}
+
 /// Removes what launchers that were killed, and that no other has taken over, have outside of their state folders: cgroups,
 /// which are empty by now, and copies of credentials. They are found by the state folders below `folder`.
 fn clear_up(folder: &Path) {
@@ -209,10 +221,9 @@ fn clear_up(folder: &Path) {
             let Ok(bases) = fs::read_to_string(&path) else { continue };
             bases.lines().for_each(|base| cgroup::remove(Path::new(base)));
         } else if entry.file_name() == "memory.log" {
-            let copies = format!("pattern-launcher-credentials-{}", short_hash(folder.as_os_str().as_encoded_bytes()));
-            for place in ["/run", "/dev/shm"] {
-                // Most were never given any.
-                drop(fs::remove_dir_all(Path::new(place).join(&copies)));
+            // Most were never given any.
+            for place in copies_of(folder) {
+                drop(fs::remove_dir_all(place));
             }
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             clear_up(&path);
