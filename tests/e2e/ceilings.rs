@@ -3,6 +3,7 @@
 use crate::world::api::{Client, refused, tenant};
 use crate::world::{World, holds_for, wait_for};
 use pattern_launcher::api::proto::LaunchRequest;
+use pattern_launcher::model::Condition;
 use std::fs;
 use std::time::Duration;
 use tonic::Code;
@@ -57,4 +58,23 @@ fn the_launcher_starts_no_more_than_max_processes() {
     let suggestion = refused(&full, Code::ResourceExhausted, "RESOURCE_LIMIT_EXCEEDED");
     assert!(suggestion.contains("raise max_processes"), "{suggestion}");
     assert!(!client.launch(tenant("sleeper", "a")).unwrap().created, "what runs is answered as before");
+}
+
+#[test]
+fn what_runs_and_is_launched_anew_is_not_in_its_own_way() {
+    let world = World::new();
+    world.pattern("sleeper", "sleeper", "");
+    let daemon = world.launch().flag("--namespace-limits", "instances=1").start();
+    let client = Client::of(&world);
+    client.launch(tenant("sleeper", "a")).unwrap();
+    for name in world.launched_files() {
+        fs::remove_file(world.launched().join(name)).unwrap();
+    }
+    daemon.wait("its file is noticed missing", |status| {
+        let missing = |condition: &Condition| condition.kind == Condition::FILE_MISSING;
+        status.key("ns:a:sleeper")?.conditions.iter().any(missing).then_some(())
+    });
+    client.launch(tenant("sleeper", "a")).unwrap();
+    daemon.settled("ns:a:sleeper");
+    assert_eq!(world.launched_files().len(), 1, "it is written again");
 }
