@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// What a held child needs. Its descriptors close on exec; standard input is `/dev/null`, as it is the spawner's.
 #[derive(Debug)]
@@ -29,27 +29,31 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(super) struct Join {
     /// Each with the number that it is told by.
-    procs: Vec<(u8, OwnedFd)>,
+    files: Vec<(u8, OwnedFd)>,
     report: OwnedFd,
 }
 
 impl Join {
     /// For one child. What is read by the spawner comes first. A cgroup that cannot be joined at all is left out.
+    ///
+    /// Through `tasks`, which only v1 has, a process that has one thread and names nobody but itself joins without the
+    /// kernel's lock of all forks and exits, for which it would wait several milliseconds (`cgroup_procs_write_start`).
     pub(super) fn new(cgroups: &[(u8, CString)]) -> Result<(OwnedFd, Self), Errno> {
         let (joined, report) = pipe_with(PipeFlags::CLOEXEC)?;
         let open = |folder: &CString| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let folder = rustix::fs::open(&**folder, flags, Mode::empty())?;
-            rustix::fs::openat(folder, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            let file = |name: &CStr| rustix::fs::openat(&folder, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            file(c"tasks").or_else(|_| file(c"cgroup.procs"))
         };
-        let procs = cgroups.iter().filter_map(|(number, folder)| Some((*number, open(folder).ok()?))).collect();
-        Ok((joined, Self { procs, report }))
+        let files = cgroups.iter().filter_map(|(number, folder)| Some((*number, open(folder).ok()?))).collect();
+        Ok((joined, Self { files, report }))
     }
 
     /// 0 is the process that writes.
     fn join(&self) {
-        for (number, procs) in &self.procs {
-            if rustix::io::write(procs, b"0").is_ok() {
+        for (number, file) in &self.files {
+            if rustix::io::write(file, b"0").is_ok() {
                 let _ = rustix::io::write(&self.report, &[*number]);
             }
         }
