@@ -13,11 +13,13 @@ mod http;
 mod pace;
 mod target;
 mod tcp;
+mod thread;
 mod watch;
 mod worker;
 
 pub use exec::ProbeChildren;
 
+use crate::error::Result;
 use crate::model::{Confinement, HealthCheck, Instance, Key, Mask, Moment, Ports, RunId};
 use crate::observed::Event;
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +27,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use target::Target;
+use thread::ProbeThread;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument as _;
 use watch::Clock;
 use worker::{Slots, Worker};
 
@@ -85,6 +87,7 @@ pub struct Prober {
     all: Arc<Semaphore>,
     namespaces: HashMap<String, Weak<Semaphore>>,
     workers: HashMap<(Key, RunId), AbortOnDropHandle<()>>,
+    thread: ProbeThread,
 }
 
 impl fmt::Debug for Prober {
@@ -95,19 +98,22 @@ impl fmt::Debug for Prober {
 
 impl Prober {
     /// A prober that reports to `events`; `clock` tells the time, sleep and suspension included.
-    pub fn new(events: mpsc::Sender<Event>, clock: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when there can be no thread for it.
+    pub fn new(events: mpsc::Sender<Event>, clock: impl Fn() -> Moment + Send + Sync + 'static) -> Result<Self> {
+        Ok(Self {
             events,
             clock: Arc::new(clock),
             children: Arc::default(),
             all: Arc::new(Semaphore::new(IN_FLIGHT)),
             namespaces: HashMap::new(),
             workers: HashMap::new(),
-        }
+            thread: ProbeThread::start()?,
+        })
     }
 
     /// Begins to probe a run, in place of any probe of it: quickly until it has been healthy, then at the interval.
-    /// Must be called within a tokio runtime.
     pub fn begin(&mut self, key: Key, run: RunId, check: HealthCheck, probed: Probed) {
         let children = Arc::clone(&self.children);
         // Whatever the level is now, it may be changed later, and then what is logged should say what it is about.
@@ -121,8 +127,10 @@ impl Prober {
             check,
             events: self.events.clone(),
             clock: Arc::clone(&self.clock),
+            span,
         };
-        self.workers.insert((key, run), AbortOnDropHandle::new(tokio::spawn(worker.work().instrument(span))));
+        let working = self.thread.runtime().spawn(worker.work());
+        self.workers.insert((key, run), AbortOnDropHandle::new(working));
     }
 
     /// Stops probing a run; a probe under way is given up, and the process of an exec probe is killed.

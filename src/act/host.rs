@@ -17,17 +17,17 @@ use super::run::stop::Killing;
 use super::run::{Remains, Run, Watched, clear_away, forget, limit, look_after, start};
 use super::shared::Shared;
 use super::spawner::Client;
-use super::squatter::squatter;
+use super::squatter::rightful;
 use super::state_folder::{Presence, make_private};
 use super::sweep::{Orphans, strays};
 use super::tenants::Tenants;
 use super::usage::{self, Beginning, Meters};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{Ceilings, IsolationLevel, Key, Ports, Protection, RunId, RunRecord, TenantUsers};
+use crate::model::{Ceilings, IsolationLevel, Key, Protection, RunId, RunRecord, TenantUsers};
 use crate::observed::{Event, RestoredRun};
 use crate::plan::{Effect, Note, NoteLevel};
-use crate::probe::{Probed, Prober, Rightful};
+use crate::probe::{Probed, Prober};
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -205,7 +205,7 @@ impl Host {
             );
         }
         let open_files = raise_open_files();
-        let prober = Prober::new(events.clone(), clock::now);
+        let prober = Prober::new(events.clone(), clock::now)?;
         let rights = Rights::of_this_process(spawner.has_spawner(), tenant_users, required_protections);
         if tenant_users == TenantUsers::On && !rights.root {
             tracing::warn!("tenants run as the launcher's own user: only root can give them users of their own");
@@ -315,7 +315,7 @@ impl Host {
             Effect::Probe { key, run, check, instance, ports, confinement } => {
                 let inherited = self.shared.surroundings.inherited_by(&instance, run, &confinement);
                 let mask = self.shared.output.mask(&instance);
-                let rightful = self.rightful(&key, run, ports);
+                let rightful = rightful(&self.shared, &key, run, ports);
                 self.prober.begin(key, run, check, Probed { instance, ports, inherited, confinement, mask, rightful });
             }
             Effect::StopProbe { key, run } => self.prober.end(&key, run),
@@ -368,17 +368,6 @@ impl Host {
     }
 
     /// Asks who listens on the ports of a run that has answered.
-    fn rightful(&self, key: &Key, run: RunId, ports: Ports) -> Rightful {
-        let (shared, namespace) = (Arc::clone(&self.shared), key.namespace().to_owned());
-        Rightful::new(move || {
-            let (shared, namespace) = (Arc::clone(&shared), namespace.clone());
-            Box::pin(async move {
-                let members = shared.meters.members(run)?;
-                shared.blocking(&namespace, move || squatter(&members, ports)).await
-            })
-        })
-    }
-
     fn hold_to(&self, ceilings: Ceilings) {
         let surroundings = Arc::clone(&self.shared.surroundings);
         let Some(base) = &surroundings.cgroups else { return };

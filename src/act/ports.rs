@@ -37,10 +37,10 @@ fn try_bind(address: &SocketAddr) -> Result<(), Errno> {
 
 /// The process that listens on a port, if that can be seen from here; and all ports that anybody listens on.
 pub(crate) fn holder(port: u16) -> (Option<i32>, BTreeSet<u16>) {
-    let listeners = sockets::listening();
+    let listeners = sockets::listening(None);
     let listening = listeners.iter().map(|listener| listener.port).collect();
     let on_it = listeners.into_iter().filter(|listener| listener.port == port);
-    let inodes: HashSet<String> = on_it.map(|listener| listener.inode).collect();
+    let inodes: HashSet<u64> = on_it.map(|listener| listener.inode).collect();
     if inodes.is_empty() {
         return (None, listening);
     }

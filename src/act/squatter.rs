@@ -6,10 +6,14 @@
 
 use super::cgroup::RunCgroup;
 use super::identity::{ProcessStat, environment_value};
+use super::shared::Shared;
 use super::sockets::{self, Listener};
-use crate::model::{Ports, ProcessIdentity, RunId};
+use crate::model::{Key, Ports, ProcessIdentity, RunId};
 use crate::plan::squatting::{Owner, Reach, answers};
+use crate::probe::Rightful;
 use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// The processes of a run.
 #[derive(Debug, Clone)]
@@ -22,24 +26,39 @@ pub(crate) struct Members {
     pub(crate) run: RunId,
 }
 
+/// Asks whether it is this run that listens on its ports.
+pub(super) fn rightful(shared: &Arc<Shared>, key: &Key, run: RunId, ports: Ports) -> Rightful {
+    let (shared, namespace) = (Arc::clone(shared), key.namespace().to_owned());
+    // Where it is asked, on the thread of the probes, nothing may block, and no thread for that may be lacking.
+    let runtime = Handle::current();
+    Rightful::new(move || {
+        let (shared, namespace) = (Arc::clone(&shared), namespace.clone());
+        let asked = runtime.spawn(async move {
+            let members = shared.meters.members(run)?;
+            shared.blocking(&namespace, move || squatter(&members, ports)).await
+        });
+        // An error is the runtime's own end.
+        Box::pin(async move { asked.await.unwrap_or_default() })
+    })
+}
+
 /// In words, which port of a run is answered by somebody else, and by whom; `None` when it is the run itself, nobody, or
 /// cannot be told.
-pub(crate) fn squatter(members: &Members, ports: Ports) -> Option<String> {
-    let promised =
-        |listener: &Listener| listener.reach.is_some() && [ports.health, ports.grpc].contains(&listener.port);
-    let listeners: Vec<Listener> = sockets::listening().into_iter().filter(promised).collect();
+fn squatter(members: &Members, ports: Ports) -> Option<String> {
+    let promised = [("HEALTH_PORT", ports.health), ("GRPC_PORT", ports.grpc)];
+    let listeners: Vec<Listener> = promised.iter().flat_map(|(_, port)| sockets::listening(Some(*port))).collect();
     if listeners.is_empty() {
         return None;
     }
-    let own: HashSet<String> = members.pids().into_iter().filter_map(sockets::of).flatten().collect();
-    for (name, port) in [("HEALTH_PORT", ports.health), ("GRPC_PORT", ports.grpc)] {
+    let own: HashSet<u64> = members.pids().into_iter().filter_map(sockets::of).flatten().collect();
+    for (name, port) in promised {
         let owners: Vec<(Reach, Owner)> = listeners
             .iter()
             .filter(|listener| listener.port == port)
             .filter_map(|listener| {
                 let reach = listener.reach?;
                 let is_own = own.contains(&listener.inode);
-                Some((reach, if is_own { Owner::Own } else { members.owner(&listener.inode) }))
+                Some((reach, if is_own { Owner::Own } else { members.owner(listener.inode) }))
             })
             .collect();
         match answers(&owners) {
@@ -63,8 +82,8 @@ impl Members {
     }
 
     /// Whose a socket is that none of the members had when they were looked at.
-    fn owner(&self, inode: &str) -> Owner {
-        let Some(pid) = sockets::holder(|all| all.contains(inode)) else {
+    fn owner(&self, inode: u64) -> Owner {
+        let Some(pid) = sockets::holder(|all| all.contains(&inode)) else {
             // Its holder is another user's and we may not look, or it has just closed it.
             return Owner::Unknown;
         };
@@ -137,10 +156,10 @@ mod tests {
     }
 
     /// A socket that listens on some port of ours, by what it is found under.
-    fn listening() -> (TcpListener, u16, String) {
+    fn listening() -> (TcpListener, u16, u64) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let found = sockets::listening().into_iter().find(|found| found.port == port).expect("it is listed");
+        let found = sockets::listening(Some(port)).pop().expect("it is listed");
         (listener, port, found.inode)
     }
 
@@ -152,14 +171,14 @@ mod tests {
         let (_listener, port, inode) = listening();
         let has = |pids: &str| std::fs::write(folder.path().join("cgroup.procs"), pids).expect("written");
         has("");
-        assert_eq!(members.owner(&inode), Owner::Stranger(Some(own_pid())));
+        assert_eq!(members.owner(inode), Owner::Stranger(Some(own_pid())));
         let told = squatter(&members, Ports { grpc: 1, health: port }).expect("a stranger");
         assert!(told.contains(&format!("is held by pid {}", own_pid())), "{told}");
         // It has come to be since the members were looked at.
         has(&format!("{}\n", own_pid()));
-        assert_eq!(members.owner(&inode), Owner::Own);
+        assert_eq!(members.owner(inode), Owner::Own);
         assert_eq!(squatter(&members, Ports { grpc: 1, health: port }), None);
-        assert_eq!(members.owner("nobody has it"), Owner::Unknown);
+        assert_eq!(members.owner(0), Owner::Unknown);
     }
 
     #[test]

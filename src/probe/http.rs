@@ -65,7 +65,8 @@ async fn get(port: u16, target: &str, mask: &Mask) -> Result<Answer, Box<dyn Err
         Ok(Answer { status, body })
     };
     // The connection is driven here and not by a task of its own: it ends with the answer, or with who waits for it.
-    let (mut answer, mut connection) = (pin!(answer), pin!(connection));
+    // It is closed when this returns, so that to shut it down before would be a system call for nothing.
+    let (mut answer, mut connection) = (pin!(answer), pin!(connection.without_shutdown()));
     tokio::select! {
         biased;
         answer = &mut answer => return answer,

@@ -14,6 +14,11 @@ const QUICK_DOUBLED: Duration = Duration::from_millis(128);
 const QUICK_PART: u32 = 16;
 /// The longest wait while a process is starting: a thousand slow starters cost a thousand probes a second.
 const QUICK_CAP: Duration = Duration::from_secs(1);
+/// Processes that have been healthy are asked at multiples of this: to wake a thread, and the loop after it, costs more
+/// than to ask, so those that are due soon after one another are asked in one go.
+const TICK: Duration = Duration::from_millis(100);
+/// Below this a tick would be more than a tenth of the interval.
+const TICKED: Duration = Duration::from_secs(1);
 
 /// How often a run is asked.
 #[derive(Debug)]
@@ -49,6 +54,16 @@ impl Pace {
         QUICK_FIRST.min(self.interval)
     }
 
+    /// How much of a wait that begins `now`, since any fixed moment, is left so that it ends together with others': the
+    /// next probe may come up to a tick too early, and those after it come at the interval.
+    pub(super) fn together(&self, now: Duration, wait: Duration) -> Duration {
+        if !matches!(self.stage, Stage::Steady) || self.interval < TICKED || wait < TICK {
+            return wait;
+        }
+        let early = (now + wait).subsec_nanos() % TICK.subsec_nanos();
+        wait.saturating_sub(Duration::from_nanos(early.into()))
+    }
+
     /// How long to wait after a probe that ended so, took this long, and was the last of a run that has been probed
     /// for `probed`.
     pub(super) fn after(&mut self, outcome: &ProbeOutcome, took: Duration, probed: Duration) -> Duration {
@@ -81,6 +96,7 @@ mod tests {
     use super::*;
     use crate::model::Answerer;
     use crate::model::ProbeTarget;
+    use std::collections::BTreeSet;
 
     fn pace(interval: Duration, success_threshold: u32, tenant: &str) -> Pace {
         let check = HealthCheck {
@@ -134,6 +150,45 @@ mod tests {
         assert!(phase > QUICK_CAP && phase <= interval, "{phase:?}");
         assert_eq!(pace.after(&failure(), Duration::from_secs(1), interval), Duration::from_secs(29));
         assert_eq!(pace.after(&failure(), Duration::from_secs(31), interval), QUICK_FIRST);
+    }
+
+    #[test]
+    fn what_is_due_soon_after_one_another_is_asked_in_one_go_and_at_the_interval() {
+        let interval = Duration::from_secs(10);
+        let (late, took) = (Duration::from_millis(3), Duration::from_millis(1));
+        let mut turns = BTreeSet::new();
+        for tenant in 0..1_000 {
+            let mut pace = pace(interval, 1, &format!("t{tenant}"));
+            let mut now = Duration::from_micros(1_234_567 + tenant);
+            let first = pace.after(&ProbeOutcome::Success, took, QUICK_FIRST);
+            if first < TICK {
+                // Due at once.
+                continue;
+            }
+            let due = now + pace.together(now, first);
+            assert!(due <= now + first && due + TICK > now + first, "{first:?}");
+            turns.insert(due);
+            now = due + late + took;
+            let next = pace.after(&ProbeOutcome::Success, took, QUICK_FIRST);
+            assert_eq!(now + pace.together(now, next), due + interval);
+        }
+        assert!(turns.len() <= 101, "{} turns for a thousand processes", turns.len());
+    }
+
+    #[test]
+    fn a_process_that_is_starting_or_asked_often_is_not_held_to_the_ticks() {
+        let wait = Duration::from_millis(377);
+        let mut starting = pace(Duration::from_secs(10), 1, "a");
+        assert_eq!(starting.together(Duration::ZERO, wait), wait);
+        starting.after(&failure(), Duration::ZERO, QUICK_FIRST);
+        assert_eq!(starting.together(Duration::ZERO, wait), wait);
+        let mut often = pace(Duration::from_millis(900), 1, "a");
+        often.after(&ProbeOutcome::Success, Duration::ZERO, QUICK_FIRST);
+        assert_eq!(often.together(Duration::ZERO, wait), wait);
+        // Nobody is asked again at once because a tick is near.
+        let mut slow = pace(Duration::from_secs(1), 1, "a");
+        slow.after(&ProbeOutcome::Success, Duration::ZERO, QUICK_FIRST);
+        assert_eq!(slow.together(TICK, QUICK_FIRST), QUICK_FIRST);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::observed::ProbeOutcome;
 use rustix::io::Errno;
 use std::error::Error;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,14 +41,14 @@ impl Target {
 
     /// Asks once. No answer within `timeout` is a failure.
     pub(super) async fn ask(&self, timeout: Duration) -> ProbeOutcome {
-        let answer = async {
+        let answer = pin!(async {
             match self {
                 Self::Http { port, path, target, mask } => http::ask(*port, path, target, mask).await,
                 Self::Tcp { port } => tcp::ask(*port).await,
                 Self::Grpc { port } => grpc::ask(*port).await,
                 Self::Exec(command) => command.ask().await,
             }
-        };
+        });
         match tokio::time::timeout(timeout, answer).await {
             Ok(outcome) => outcome,
             Err(_) => ProbeOutcome::Failure(format!("{self} did not answer within {}", format_duration(timeout))),

@@ -18,7 +18,7 @@ pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     // A port of the ephemeral range that nobody listens on can be given to the connection itself, which then reaches
     // itself.
-    if stream.local_addr().ok() == stream.peer_addr().ok() {
+    if stream.local_addr()?.port() == port {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)

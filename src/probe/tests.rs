@@ -323,7 +323,7 @@ fn check(target: ProbeTarget, timeout: Duration) -> HealthCheck {
 
 fn prober(capacity: usize) -> (Prober, mpsc::Receiver<Event>) {
     let (events, received) = mpsc::channel(capacity);
-    (Prober::new(events, clock::now), received)
+    (Prober::new(events, clock::now).expect("a thread"), received)
 }
 
 async fn next(events: &mut mpsc::Receiver<Event>) -> (Key, RunId, ProbeOutcome) {

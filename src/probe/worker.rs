@@ -6,9 +6,11 @@ use super::target::Target;
 use super::watch::{self, Clock, Presence};
 use crate::model::{Answerer, HealthCheck, Key, RunId};
 use crate::observed::{Event, ProbeOutcome};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
+use tracing::Span;
 
 /// Everything that probing one run needs.
 pub(super) struct Worker {
@@ -20,6 +22,8 @@ pub(super) struct Worker {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) clock: Clock,
     pub(super) rightful: Rightful,
+    /// What is logged of it belongs to this.
+    pub(super) span: Span,
 }
 
 /// Room for one more probe: within the namespace first, so that those that wait there hold nobody else up.
@@ -47,15 +51,19 @@ impl Worker {
             let slept = watch::sleep(wait, &self.clock).await;
             let Ok(slot) = self.slots.take().await else { return };
             let before = (self.clock)();
-            let (outcome, asked) = watch::attend(self.target.ask(self.check.timeout), &self.clock).await;
+            // Pinned here, as everything that takes it by value would move it.
+            let asking = pin!(self.target.ask(self.check.timeout));
+            let (outcome, asked) = watch::attend(asking, &self.clock).await;
             let unasked = !rightful && self.check.answered_by == Answerer::Own;
             let outcome = if unasked && outcome == ProbeOutcome::Success { self.confirmed().await } else { outcome };
             rightful = outcome == ProbeOutcome::Success;
             drop(slot);
             let now = (self.clock)();
             let outcome = excuse(outcome, slept.and(asked));
-            tracing::debug!(?outcome, took = ?now.since(before), "probed");
+            // Named here and not entered, which would cost as much as some of the system calls of a probe.
+            tracing::debug!(parent: &self.span, ?outcome, took = ?now.since(before), "probed");
             wait = pace.after(&outcome, now.since(before), probed_for(now.since(begun)));
+            wait = pace.together(now.since_boot, wait);
             let event = Event::Probed { key: self.key.clone(), run: self.run, outcome };
             if self.events.send(event).await.is_err() {
                 return;
