@@ -8,7 +8,7 @@ use super::output::Output;
 use super::prepare::Surroundings;
 use super::records::Records;
 use super::spawner::Client;
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use super::usage::Meters;
 use crate::error::Error;
 use crate::model::RunId;
@@ -44,7 +44,10 @@ pub(crate) struct Shared {
     mailboxes: Mutex<HashMap<RunId, Arc<Mailbox>>>,
     /// Those of our cgroups in which something lived without a record when they were last looked at.
     orphans: Mutex<Vec<RunCgroup>>,
+    /// Room for calls that may block.
     turns: Turns,
+    /// Room for starts.
+    starts: Turns,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ impl Shared {
             mailboxes: Mutex::default(),
             orphans: Mutex::default(),
             turns: Turns::default(),
+            starts: Turns::default(),
         }
     }
 
@@ -92,6 +96,13 @@ impl Shared {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         self.turns.blocking(namespace, work).await
+    }
+
+    /// Waits for the turn of a namespace to start a process, which lasts until its program runs. Otherwise all the starts
+    /// that one namespace has slots for would stand ahead of another's in every queue on the way, and share the cores with
+    /// it.
+    pub(crate) async fn turn_to_start(&self, namespace: &str) -> Turn<'_> {
+        self.starts.take(namespace).await
     }
 
     /// The orders of a run whose task is to be started.

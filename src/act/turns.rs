@@ -1,37 +1,61 @@
-//! Room for calls that may block: shared among the namespaces, so that one with many runs keeps nobody else waiting.
+//! Room for what takes a thread or a core: shared among the namespaces, so that one with many runs keeps nobody else
+//! waiting.
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Calls that may block and are under way at once. They take tens of microseconds each unless a disk is sick; a
-/// thousand runs that start together must not become a thousand threads.
-const ALL: usize = 8;
-/// Those of one namespace, as many as it holds of the start slots: three quarters. Of those that wait for room among
-/// all, only so many of each namespace can be ahead.
-const PER_NAMESPACE: usize = ALL / 4 * 3;
+/// So many for each core are under way at once. Fewer would leave cores idle while files are waited for; more would only
+/// stand in each other's way.
+const PER_CORE: usize = 2;
+/// But at least so many, and at most: a thousand runs that start together must not become a thousand threads.
+const BOUNDS: (usize, usize) = (4, 16);
 
-/// Gives out room.
+/// Gives out room: to one namespace half of it at most, so that what another one has to do finds half of the machine.
 #[derive(Debug)]
 pub(crate) struct Turns {
     all: Semaphore,
+    per_namespace: usize,
     namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
-/// Room for one call, until it is dropped.
+/// Room for one, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     _of_namespace: Option<OwnedSemaphorePermit>,
     _of_all: Option<SemaphorePermit<'a>>,
 }
 
+impl Turn<'_> {
+    /// Waits for the end of something, and keeps the room for so long at most.
+    pub(crate) async fn lasts<T>(self, at_most: Duration, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        // Dropping a pinned reference drops no work.
+        let done = tokio::time::timeout(at_most, &mut work).await;
+        drop(self);
+        match done {
+            Ok(done) => done,
+            Err(_) => work.await,
+        }
+    }
+}
+
 impl Default for Turns {
     fn default() -> Self {
-        Self { all: Semaphore::new(ALL), namespaces: Mutex::default() }
+        Self::on(std::thread::available_parallelism().map_or(1, NonZero::get))
     }
 }
 
 impl Turns {
+    /// On a machine with so many cores.
+    fn on(cores: usize) -> Self {
+        let all = (cores * PER_CORE).clamp(BOUNDS.0, BOUNDS.1);
+        Self { all: Semaphore::new(all), per_namespace: all / 2, namespaces: Mutex::default() }
+    }
+
     /// Waits for room: within the namespace first, so that those that wait there hold nobody else up.
     pub(crate) async fn take(&self, namespace: &str) -> Turn<'_> {
         // Neither is ever closed.
@@ -63,7 +87,7 @@ impl Turns {
         }
         // Nobody of these waits or works: there are never more than have something under way.
         namespaces.retain(|_, room| room.strong_count() > 0);
-        let room = Arc::new(Semaphore::new(PER_NAMESPACE));
+        let room = Arc::new(Semaphore::new(self.per_namespace));
         namespaces.insert(name.to_owned(), Arc::downgrade(&room));
         room
     }
@@ -72,7 +96,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::{Pin, pin};
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
     /// What a future comes to if it need not wait.
@@ -85,14 +109,31 @@ mod tests {
 
     #[test]
     fn a_namespace_with_much_to_do_keeps_nobody_else_waiting() {
-        let turns = Turns::default();
-        let mut busy: Vec<_> = (0..500).map(|_| Box::pin(turns.take("busy"))).collect();
-        let mut held: Vec<_> = busy.iter_mut().filter_map(|turn| at_once(turn.as_mut())).collect();
-        assert_eq!(held.len(), PER_NAMESPACE);
-        let calm: Vec<_> = (0..ALL - PER_NAMESPACE).filter_map(|_| at_once(pin!(turns.take("calm")))).collect();
-        assert_eq!(calm.len(), ALL - PER_NAMESPACE);
-        assert!(at_once(pin!(turns.take("third"))).is_none(), "there is an end to all of it");
-        drop(held.pop());
-        assert!(at_once(pin!(turns.take("third"))).is_some());
+        for (cores, room) in [(1, 4), (2, 4), (4, 8), (64, 16)] {
+            let turns = Turns::on(cores);
+            let mut busy: Vec<_> = (0..500).map(|_| Box::pin(turns.take("busy"))).collect();
+            let mut held: Vec<_> = busy.iter_mut().filter_map(|turn| at_once(turn.as_mut())).collect();
+            assert_eq!(held.len(), room / 2);
+            let calm: Vec<_> = (0..room / 2).filter_map(|_| at_once(pin!(turns.take("calm")))).collect();
+            assert_eq!(calm.len(), room / 2);
+            assert!(at_once(pin!(turns.take("third"))).is_none(), "there is an end to all of it");
+            drop(held.pop());
+            assert!(at_once(pin!(turns.take("third"))).is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_never_ends_keeps_its_room_for_a_while_only() {
+        let turns = Turns::on(1);
+        let held = [turns.take("hung").await, turns.take("hung").await];
+        let [first, _second] = held;
+        let hung = first.lasts(Duration::from_millis(10), std::future::pending::<()>());
+        let next = tokio::select! {
+            // Cancel-safe: it never ends.
+            () = hung => None,
+            // Cancel-safe: whoever leaves a queue has not been served.
+            next = turns.take("hung") => Some(next),
+        };
+        assert!(next.is_some());
     }
 }

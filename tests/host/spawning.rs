@@ -183,15 +183,17 @@ async fn a_spawner_that_dies_over_its_work_ends_nothing_and_starts_nothing_twice
                 Program::shell(&format!("flight{n}"), &format!("exec sleep 1{round}{:05}.{n}", std::process::id()))
             })
             .collect();
-        let runs: Vec<_> = programs.iter().map(|program| world.prepare(program)).collect();
-        // Some are made, some are asked for, some are waiting.
-        let mut told = vec![world.event_of(runs[round]).await];
-        assert!(kill_spawners() > 0, "no spawner was found");
-        for run in runs.iter().filter(|run| **run != runs[round]) {
-            told.push(world.event_of(*run).await);
-        }
-        for event in told {
-            match event {
+        let mut waiting: Vec<_> = programs.iter().map(|program| world.prepare(program)).collect();
+        for told in 0.. {
+            if waiting.is_empty() {
+                break;
+            }
+            let event = world.event_of_any(&waiting).await;
+            if told == round {
+                // Some are made, some are asked for, some wait for their turn.
+                assert!(kill_spawners() > 0, "no spawner was found");
+            }
+            let run = match event {
                 Event::Prepared { key, run, process } => {
                     let program = programs.iter().find(|program| program.key == key).unwrap();
                     world.commit(program, run, &process);
@@ -201,11 +203,16 @@ async fn a_spawner_that_dies_over_its_work_ends_nothing_and_starts_nothing_twice
                     let alike = processes_of(&program.instance.content.launch.pattern.args[1]);
                     assert!(lives(process.pid) && alike.iter().all(|pid| *pid == process.pid), "{alike:?}");
                     world.finish(program, run, &process).await;
+                    run
                 }
                 // What two spawners died over is a failed start, of which nothing is left.
-                Event::StartFailed { .. } => failed += 1,
+                Event::StartFailed { run, .. } => {
+                    failed += 1;
+                    run
+                }
                 other => panic!("unexpected: {other:?}"),
-            }
+            };
+            waiting.retain(|other| *other != run);
         }
     }
     assert!(failed <= 5, "one death cost {failed} starts");

@@ -265,17 +265,23 @@ impl World {
 
     /// The next event of a run; those of others are kept.
     pub(crate) async fn event_of(&mut self, run: RunId) -> Event {
-        if let Some(at) = self.early.iter().position(|event| run_of(event) == Some(run)) {
+        self.event_of_any(&[run]).await
+    }
+
+    /// The next event of any of these runs; those of others are kept.
+    pub(crate) async fn event_of_any(&mut self, runs: &[RunId]) -> Event {
+        let asked_for = |event: &Event| run_of(event).is_some_and(|run| runs.contains(&run));
+        if let Some(at) = self.early.iter().position(asked_for) {
             return self.early.remove(at).unwrap();
         }
         loop {
             let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-            let event = next.unwrap_or_else(|_| panic!("no event of {run} came")).unwrap();
+            let event = next.unwrap_or_else(|_| panic!("no event of {runs:?} came")).unwrap();
             if let Event::Limited { run, limits, .. } = event {
                 self.limits.insert(run, limits);
                 continue;
             }
-            if run_of(&event) == Some(run) {
+            if asked_for(&event) {
                 return event;
             }
             self.early.push_back(event);

@@ -9,6 +9,7 @@ use crate::act::mailbox::Orders;
 use crate::act::prepare::{Paths, Ready, Refusal, prepare};
 use crate::act::spawner::{HeldChild, SpawnFailure, Stage};
 use crate::act::tree::{Group, SessionProof, Tree};
+use crate::act::turns::Turn;
 use crate::act::usage::Beginning;
 use crate::error::{Code, Error};
 use crate::model::{Confinement, LimitsEffective, ProcessIdentity, RunRecord};
@@ -19,8 +20,12 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+
+/// How long an exec keeps its turn: it takes a millisecond, unless the file system of the program is away.
+const EXEC: Duration = Duration::from_millis(500);
 
 /// A child before its exec, looked after already.
 #[derive(Debug)]
@@ -47,6 +52,13 @@ pub(crate) async fn whole(run: Run, request: PrepareRequest) {
 /// Begins a run; nothing is left of one that could not begin.
 async fn begin(run: Run, request: PrepareRequest) -> Begun {
     let (instance, unenforced) = (Arc::clone(&request.instance), request.unenforced);
+    let shared = Arc::clone(&run.shared);
+    let turn = tokio::select! {
+        // Cancel-safe: whoever leaves a queue has not been served.
+        turn = shared.turn_to_start(run.key.namespace()) => turn,
+        // Cancel-safe: a token. Nothing has been made yet.
+        () = shared.leave.cancelled() => return None,
+    };
     match make(&run, request).await {
         Ok(held) => {
             // It could not join what was made for it.
@@ -60,7 +72,7 @@ async fn begin(run: Run, request: PrepareRequest) -> Begun {
             }
             let process = held.watched.identity.clone();
             run.shared.report(Event::Prepared { key: run.key.clone(), run: run.id, process }).await;
-            return hold(run, held).await;
+            return hold(run, held, turn).await;
         }
         Err(Refusal::PortTaken { port, holder, listening }) => {
             let key = run.key.clone();
@@ -149,13 +161,13 @@ fn watch(
 }
 
 /// Holds a child until it is said what becomes of it.
-async fn hold(run: Run, held: Held) -> Begun {
+async fn hold(run: Run, held: Held, turn: Turn<'_>) -> Begun {
     tokio::select! {
         // Cancel-safe: see there.
         orders = run.mailbox.take() => {
             if let Orders { commit: Some(record), discard: false, kill: false, drop: false, limit, save, signals, sent } = orders {
                 let rest = Orders { limit, save, signals, sent, ..Orders::default() };
-                return commit(run, held, record, rest).await;
+                return commit(run, held, record, rest, turn).await;
             }
             end(&run, held).await;
             fail(&run, let_go(&run), Fault::Instance).await;
@@ -172,7 +184,7 @@ async fn hold(run: Run, held: Held) -> Begun {
 }
 
 /// Writes the record, and only then releases the child.
-async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) -> Begun {
+async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders, turn: Turn<'_>) -> Begun {
     let records = Arc::clone(&run.shared.records);
     let oom = record.supervision.resources.on_oom();
     if let Err(error) = run.shared.blocking(run.key.namespace(), move || records.save_run(&record)).await {
@@ -186,7 +198,7 @@ async fn commit(run: Run, held: Held, record: Box<RunRecord>, rest: Orders) -> B
     let failure = match released {
         Ok(_) => tokio::select! {
             // Dropped only when everything is.
-            failure = exec_failure(&run, &watched, outcome) => failure.map(|failure| (paths.error(&run.key, failure), failure.fault())),
+            failure = turn.lasts(EXEC, exec_failure(&run, &watched, outcome)) => failure.map(|failure| (paths.error(&run.key, failure), failure.fault())),
             // Cancel-safe: a token. The record is written, so that the next launcher finds what becomes of it.
             () = run.shared.leave.cancelled() => return None,
         },
