@@ -1,7 +1,7 @@
 //! What being watched costs: scrapes, and the probes of many processes.
 
 use crate::e2e::world::metrics::Samples;
-use crate::e2e::world::wait::pause;
+use crate::e2e::world::wait::{pause, wait_for};
 use crate::e2e::world::{Daemon, World, http};
 use crate::measure::{cpu_of, monotonic};
 use crate::table::Table;
@@ -21,7 +21,11 @@ const PROBED: usize = 1_000;
 const WATCHED: Duration = Duration::from_secs(60);
 /// What follows a start or a change is over by then.
 const SETTLE: Duration = Duration::from_secs(12);
-/// How many requests the bare client sends.
+/// How often a process is probed.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// What the bare clients ask for.
+const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// How many requests the bare client sends over one connection.
 const REQUESTS: u32 = 20_000;
 
 /// Measures everything about being watched.
@@ -97,9 +101,15 @@ fn probed(table: &mut Table, folder: &Path, rounds: usize) {
     table.cpu_of(&format!("daemon's CPU, {PROBED} instances not probed"), (resting, WATCHED));
     let each = probing.saturating_sub(resting) / u32::try_from(probes.saturating_sub(few).max(1)).unwrap();
     table.figure(&format!("each of {probes} probes"), &format!("{:.1} µs of CPU", each.as_secs_f64() * 1e6), "");
+    let status = wait_for("its status", || daemon.status());
+    let ports: Vec<u16> = status.instances.iter().map(|key| key.ports.unwrap().health).collect();
+    let fresh = bare_probes(&ports);
+    let each_fresh = format!("{:.1} µs of CPU", fresh.as_secs_f64() * 1e6);
+    table.figure("each request of a bare client that opens a connection for it, at the same pace", &each_fresh, "");
+    table.beside("that client", each, fresh);
     let bare = bare_client();
     table.figure("each request of a bare keep-alive client", &format!("{:.1} µs of CPU", bare.as_secs_f64() * 1e6), "");
-    table.beside("the bare client", each, bare);
+    table.beside("the keep-alive client", each, bare);
     drop(daemon);
 }
 
@@ -111,6 +121,29 @@ fn watched(daemon: &Daemon) -> (Duration, usize) {
     (cpu_of(daemon.pid()).saturating_sub(cpu), probes() - before)
 }
 
+/// The CPU time that this thread has used.
+fn used() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+}
+
+/// The CPU time that a request takes a client that does nothing else, asks the same processes as the launcher and at its
+/// pace, and opens a connection each time: what the machine takes for a probe.
+fn bare_probes(ports: &[u16]) -> Duration {
+    let before = used();
+    for some in ports.chunks(ports.len() / 100) {
+        for port in some {
+            let mut stream = TcpStream::connect(("127.0.0.1", *port)).unwrap();
+            stream.write_all(REQUEST).unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).unwrap();
+            assert_eq!(&status, b"HTTP/1.1 200");
+        }
+        pause(INTERVAL / 100);
+    }
+    used().saturating_sub(before) / u32::try_from(ports.len()).unwrap()
+}
+
 /// The CPU time that a request takes a client that does nothing else and sends one after the other over one connection,
 /// to a server in a thread of its own.
 fn bare_client() -> Duration {
@@ -120,13 +153,9 @@ fn bare_client() -> Duration {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
-    let used = || {
-        let now = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
-    };
     let before = used();
     for _ in 0..REQUESTS {
-        writer.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        writer.write_all(REQUEST).unwrap();
         let length = head(&mut reader).expect("an answer");
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();

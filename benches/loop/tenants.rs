@@ -19,10 +19,13 @@ const CRASHING: usize = 500;
 const LAUNCHES: usize = 120;
 /// Between two of them.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// How long they crash before the other tenant launches.
-const BEFORE: Duration = Duration::from_secs(10);
-/// Nothing is given up, so that all crash for as long as it is measured.
-const FOR_EVER: (&str, &str) = ("--max-errors", "1000000");
+/// How they crash, and the flags for it. By themselves they are given up after five failures; without that they crash
+/// for as long as it is measured.
+const WAYS: [(&str, &[(&str, &str)]); 3] = [
+    ("whose circuits open", &[("--backoff-period", "5s")]),
+    ("that crash every 5 s each for ever", &[("--backoff-period", "5s"), ("--max-errors", "1000000")]),
+    ("that crash every second each for ever", &[("--backoff-period", "1s"), ("--max-errors", "1000000")]),
+];
 
 /// Measures the launches alone, and beside the others with the delays of each profile.
 pub(crate) fn measure(table: &mut Table, folder: &Path) {
@@ -31,9 +34,8 @@ pub(crate) fn measure(table: &mut Table, folder: &Path) {
     let _entered = runtime.enter();
     let (quiet, _) = launches(folder, &runtime, 0, &[]);
     table.calls("launch of a new session, two a second, alone", &quiet);
-    for (what, period) in [("that crash every 5 s each", "5s"), ("that crash every second each", "1s")] {
-        let flags = [("--backoff-period", period), FOR_EVER];
-        let (busy, starts) = launches(folder, &runtime, CRASHING, &flags);
+    for (what, flags) in WAYS {
+        let (busy, starts) = launches(folder, &runtime, CRASHING, flags);
         table.calls(&format!("beside {CRASHING} sessions {what}"), &busy);
         table.figure("  which were started", &format!("{starts:.0} times a second"), "");
         let at = |calls: &Calls, share: usize| calls.times[calls.times.len() * share / 100];
@@ -58,7 +60,6 @@ fn launches(folder: &Path, runtime: &Runtime, crashing: usize, flags: &[(&str, &
     world.desire("busy.yaml", &format!("{sessions}---\npattern: sleeper\nnamespace: other\n"));
     let launch = world.launch().flag("--log-level", "error");
     let daemon = flags.iter().fold(launch, |launch, (name, value)| launch.flag(name, *value)).start();
-    pause(BEFORE);
     let mut client = PatternLauncherClient::new(connect(&world.state().join("api.sock")));
     let (before, begun) = (starts(&daemon), monotonic());
     let mut times = Vec::new();
