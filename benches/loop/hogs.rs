@@ -1,11 +1,15 @@
-//! What a neighbour feels of what takes all it can get: how long its health check takes to answer, alone and beside each.
+//! What a neighbour feels of what takes all it can get: how long its health check takes to answer, alone and beside each,
+//! and beside some of them without a launcher around them, which is what the machine itself makes it feel.
 
 use crate::api::Calls;
+use crate::e2e::world::cgroup::V1Groups;
 use crate::e2e::world::wait::{pause, wait_for};
-use crate::e2e::world::{Daemon, World, http};
+use crate::e2e::world::{Daemon, World, example_program, http};
 use crate::measure::monotonic;
 use crate::table::Table;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How often the neighbour is asked.
@@ -23,6 +27,11 @@ const HOGS: [[&str; 4]; 6] = [
     ["a descriptor hog", "hog", "\"--of\", \"descriptors\"", "rlimits: { nofile: 1024 }"],
     ["a port squatter", "hog", "\"--of\", \"ports\", \"--ports\", \"RANGE\"", "rlimits: { nofile: 150 }"],
 ];
+
+/// Of these it is measured what the machine itself makes a neighbour feel: their share of the CPU is all that holds them.
+const BARE: [&str; 2] = ["a CPU burner", "a log flooder"];
+/// Half of a core, as v1 writes it.
+const QUOTA: (&str, &str) = ("cpu.cfs_quota_us", "50000");
 
 /// Measures each hog, with the neighbour alone before it and after it.
 pub(crate) fn measure(table: &mut Table, folder: &Path) {
@@ -56,9 +65,47 @@ pub(crate) fn measure(table: &mut Table, folder: &Path) {
         for share in [50, 99] {
             table.beside(&format!("alone, p{share}"), at(&beside, share), both(share));
         }
+        if BARE.contains(&what) {
+            match bare(&world, example, &args) {
+                Some(_hog) => {
+                    pause(SETTLE);
+                    let beside = ask(port);
+                    table.calls(&format!("  beside {what} that no launcher has started"), &beside);
+                    for share in [50, 99] {
+                        table.beside(&format!("alone, p{share}"), at(&beside, share), both(share));
+                    }
+                }
+                None => eprintln!("skipped: no v1 group of the cpu controller can be made here"),
+            }
+            pause(SETTLE);
+        }
         assert_eq!(untouched(&daemon), (Some(pid), 0, true), "the neighbour of {what}");
     }
     assert!(daemon.stop().success());
+}
+
+/// A hog in a group of its own, with the same share of the CPU. Dropping it ends it.
+struct Bare(Child, #[expect(dead_code, reason = "removed after it")] V1Groups);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Starts a hog beside the launcher; `None` where it cannot be held.
+#[expect(clippy::disallowed_methods, reason = "what the launcher is compared with")]
+fn bare(world: &World, example: &str, args: &str) -> Option<Bare> {
+    let groups = V1Groups::create(&["cpu"]);
+    let group = groups.paths().first()?;
+    fs::write(group.join(QUOTA.0), QUOTA.1).ok()?;
+    let join = format!("echo 0 > '{}/cgroup.procs' && exec \"$0\" \"$@\"", group.display());
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(join).arg(example_program(example));
+    command.args(args.split(", ").map(|arg| arg.trim_matches('"')));
+    let printed = File::create(world.root().join("printed")).unwrap();
+    Some(Bare(command.stdin(Stdio::null()).stdout(printed).spawn().unwrap(), groups))
 }
 
 /// What the launcher has made of the neighbour.
