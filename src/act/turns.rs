@@ -10,11 +10,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// So many for each core are under way at once. Fewer would leave cores idle while files are waited for; more would only
 /// stand in each other's way.
-const PER_CORE: usize = 2;
+const PER_CORE: usize = 4;
 /// But at least so many, and at most: a thousand runs that start together must not become a thousand threads.
-const BOUNDS: (usize, usize) = (4, 16);
+const BOUNDS: (usize, usize) = (8, 16);
+/// One namespace has at most this part of the room: one for each core, so that what another one has to do finds half of
+/// the machine.
+const PART: usize = 4;
 
-/// Gives out room: to one namespace half of it at most, so that what another one has to do finds half of the machine.
+/// Gives out room.
 #[derive(Debug)]
 pub(crate) struct Turns {
     all: Semaphore,
@@ -53,7 +56,7 @@ impl Turns {
     /// On a machine with so many cores.
     fn on(cores: usize) -> Self {
         let all = (cores * PER_CORE).clamp(BOUNDS.0, BOUNDS.1);
-        Self { all: Semaphore::new(all), per_namespace: all / 2, namespaces: Mutex::default() }
+        Self { all: Semaphore::new(all), per_namespace: all / PART, namespaces: Mutex::default() }
     }
 
     /// Waits for room: within the namespace first, so that those that wait there hold nobody else up.
@@ -109,13 +112,14 @@ mod tests {
 
     #[test]
     fn a_namespace_with_much_to_do_keeps_nobody_else_waiting() {
-        for (cores, room) in [(1, 4), (2, 4), (4, 8), (64, 16)] {
+        for (cores, room) in [(1, 8), (2, 8), (3, 12), (64, 16)] {
             let turns = Turns::on(cores);
             let mut busy: Vec<_> = (0..500).map(|_| Box::pin(turns.take("busy"))).collect();
             let mut held: Vec<_> = busy.iter_mut().filter_map(|turn| at_once(turn.as_mut())).collect();
-            assert_eq!(held.len(), room / 2);
-            let calm: Vec<_> = (0..room / 2).filter_map(|_| at_once(pin!(turns.take("calm")))).collect();
-            assert_eq!(calm.len(), room / 2);
+            assert_eq!(held.len(), room / PART);
+            let names: Vec<_> = (0..room - held.len()).map(|n| format!("calm{n}")).collect();
+            let calm: Vec<_> = names.iter().filter_map(|name| at_once(pin!(turns.take(name)))).collect();
+            assert_eq!(calm.len(), names.len());
             assert!(at_once(pin!(turns.take("third"))).is_none(), "there is an end to all of it");
             drop(held.pop());
             assert!(at_once(pin!(turns.take("third"))).is_some());
