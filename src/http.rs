@@ -25,9 +25,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::convert::Infallible;
 use std::fs::File;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -180,8 +183,8 @@ where
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut spare = Spare::open();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         spare.renew();
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match next().await {
             Ok(stream) => {
                 let desk = Arc::clone(&desk);
@@ -193,7 +196,10 @@ where
             Err(error) if spare.is_needed(&error) => {
                 // One after the other, so that whoever asks what is wrong hears it also now.
                 spare.give_up();
-                if let Ok(Ok(stream)) = tokio::time::timeout(PAUSE, next()).await {
+                // The kernel says so also where nobody waits. What was given up is then taken back before it is another's.
+                let mut waiting = pin!(next());
+                let waits = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+                if let Poll::Ready(Ok(stream)) = waits {
                     connection(limits, stream, Arc::clone(&desk)).await;
                 }
             }
