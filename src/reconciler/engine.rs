@@ -242,8 +242,9 @@ impl Engine {
             self.starts.expire(now);
             while let Some(key) = self.starts.admit(&self.policy, now) {
                 let mark = self.effects.len();
-                // Others that were admitted since it was decided may have taken what was left.
-                if self.room(&key).is_ok() {
+                // Others that were admitted since it was decided may have taken what was left, and its version may have been
+                // paused.
+                if self.room(&key).is_ok() && self.may_try(&key).is_ok() {
                     self.start(&key, now, dice);
                 } else {
                     self.starts.release(&key);

@@ -71,6 +71,28 @@ fn five_hundred_instances_that_fail_alike_wait_for_one_trial_and_start_again_whe
 }
 
 #[test]
+fn what_waits_for_a_slot_when_its_version_is_paused_waits_for_its_trial() {
+    let policy = Policy { max_concurrent_starts: 1, ..Policy::default() };
+    let mut world = World::new(37, policy, Settings::default());
+    world.start_launcher();
+    let keys: Vec<Key> =
+        (0..20).map(|n| declare(&mut world, instance("p", &format!("t{n:03}"), 1, 1), Program::CRASHER)).collect();
+    while told(&world, "version paused") == 0 {
+        world.run_for(Duration::from_millis(1));
+    }
+    let failed = |world: &World, key: &Key| world.status(key).is_some_and(|status| status.error_count > 0);
+    let failed: Vec<Key> = keys.into_iter().filter(|key| failed(&world, key)).collect();
+    let before = starts(&world, &failed);
+    world.run_for(Duration::from_millis(900));
+    assert!(
+        failed.len() >= 4 && starts(&world, &failed) <= before + 1,
+        "{} of {}",
+        starts(&world, &failed) - before,
+        failed.len()
+    );
+}
+
+#[test]
 fn a_limit_that_is_too_low_everywhere_is_told_once_and_a_higher_one_starts_all_at_once() {
     let mut world = World::new(34, Policy::default(), Settings { pids: Some(2_000), ..Settings::default() });
     world.start_launcher();

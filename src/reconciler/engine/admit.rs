@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Whether the breaker of its version lets a key start.
-    fn may_try(&mut self, key: &Key) -> Result<(), Held> {
+    pub(super) fn may_try(&mut self, key: &Key) -> Result<(), Held> {
         let Some(entry) = self.entries.get(key) else { return Ok(()) };
         let memory = &entry.observed.memory;
         self.outbreaks.may_start(key, &memory.instance.content.launch, memory.streak == 0)
