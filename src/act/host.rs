@@ -367,7 +367,6 @@ impl Host {
         }));
     }
 
-    /// Asks who listens on the ports of a run that has answered.
     fn hold_to(&self, ceilings: Ceilings) {
         let surroundings = Arc::clone(&self.shared.surroundings);
         let Some(base) = &surroundings.cgroups else { return };

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 const PER_CORE: usize = 4;
 /// But at least so many, and at most: a thousand runs that start together must not become a thousand threads.
 const BOUNDS: (usize, usize) = (8, 16);
-/// One namespace has at most this part of the room: one for each core, so that what another one has to do finds half of
-/// the machine.
+/// One namespace has at most this part of the room, which is no more than a turn for each core from two cores on: what
+/// another one has to do finds room, and a core for it soon.
 const PART: usize = 4;
 
 /// Gives out room.
